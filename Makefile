@@ -1,0 +1,45 @@
+# Each target does all its set-up: its own virtual environment in .venv, Debian packages where a test needs them.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test check setup setup-test browser clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup  ## The whole journey on sample data, against the simulator; ends by itself
+	@$(BIN)/claude-pipeline demo
+
+ui: setup  ## The same, with the Dagster UI left open
+	@$(BIN)/claude-pipeline demo --ui
+
+test: setup-test browser  ## All tests, lint, types, floors
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: setup-test  ## Lint, types and floors only
+	@$(BIN)/python -m pytest claude_pipeline_tests/test_architecture.py
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once; a few minutes)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+setup-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,postgres]'
+	@touch $@
+
+# Debian's Chromium, for the test that looks at the Dagster UI; without root or apt that test says so and is skipped.
+browser:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		echo "chromium is not installed and cannot be: the browser test will be skipped"
+
+clean:  ## Remove the virtual environment and everything a run wrote under data/home
+	rm -rf $(VENV) data/home *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,42 @@
+"""The Dagster instance under the home, so that the UI shows what the command line ran."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from claude_pipeline.home import Home, written
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+# What the product needs of an instance; a user's own dagster.yaml is never overwritten.
+DAGSTER_YAML = """\
+telemetry: {enabled: false}
+nux: {enabled: false}
+concurrency:
+  runs: {max_concurrent_runs: 4}
+  pools: {granularity: run}
+# A host that crashed leaves a run STARTED for ever without this and dagster/max_runtime on runs.
+run_monitoring: {enabled: true, poll_interval_seconds: 20, free_slots_after_run_end_seconds: 60}
+sensors: {use_threads: true, num_workers: 4}
+retention:
+  sensor: {purge_after_days: {skipped: 7, success: 30}}
+"""
+
+
+def dagster_home(home: Home) -> Path:
+    """`$DAGSTER_HOME` where it is set, else the embedded one; its dagster.yaml is made when missing."""
+    folder = Path(os.environ.get("DAGSTER_HOME") or home.dagster)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (folder / "dagster.yaml").exists():
+        with written(folder / "dagster.yaml") as temporary:
+            temporary.write_text(DAGSTER_YAML, encoding="utf-8")
+    return folder
+
+
+def open_instance(home: Home) -> dg.DagsterInstance:
+    import dagster as dg
+
+    return dg.DagsterInstance.from_config(str(dagster_home(home)))

@@ -1,0 +1,43 @@
+"""`claude-pipeline run`: a workload to its end without a daemon."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from claude_pipeline.cli.which import home_option, settings_of, workload_of
+
+
+@click.command("run")
+@click.argument("workload")
+@home_option
+@click.option("--partition", help="The snapshot partition; by default the running one.")
+@click.option(
+    "--poll-seconds",
+    type=click.FloatRange(min=0.05),
+    default=30.0,
+    show_default=True,
+    help="Most seconds between two looks; the first looks come sooner.",
+)
+@click.option("--quiet", is_flag=True, help="Only the summary.")
+def command(workload: str, home: Path | None, partition: str | None, poll_seconds: float, quiet: bool) -> None:
+    """Run WORKLOAD, a name or a YAML file, to its end.
+
+    The same assets, ops and decisions as in Dagster, in this process. Killed and started again it
+    carries on; a daemon may work on the same home at the same time.
+    """
+    from claude_pipeline.cli.runner import Runner
+    from claude_pipeline.cli.screen import Screen
+
+    settings = settings_of(home)
+    chosen = workload_of(workload, settings)
+    screen = Screen(quiet=quiet)
+    with Runner(settings, chosen, screen) as runner:
+        summary = runner.run(partition=partition, poll_seconds=poll_seconds)
+    screen.summary(summary)
+    screen.say()
+    screen.say(f"warehouse  {settings.home.warehouse}")
+    screen.say(f"query      SELECT * FROM {chosen.name}.results LIMIT 10")
+    sys.exit(1 if summary.dead or summary.rejected else 0)

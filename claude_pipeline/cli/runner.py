@@ -1,0 +1,211 @@
+"""Runs a workload in this process: Dagster's own jobs, chosen by the same controller as the sensor's."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from claude_pipeline import errors
+from claude_pipeline.cli.dagster_home import open_instance
+from claude_pipeline.cli.screen import Screen
+from claude_pipeline.controller import Action, Kind, Situation, decide, describe, survey
+from claude_pipeline.errors import ApiRefused, ApiUnclear, BudgetReached, ClaudePipelineError
+from claude_pipeline.lane.client import check_access
+from claude_pipeline.report import Summary, summarize
+from claude_pipeline.settings import Settings
+from claude_pipeline.stage.collect import look
+from claude_pipeline.stage.desk import Desk, open_desk
+from claude_pipeline.stage.prepare import check_model
+from claude_pipeline.stage.submit import settle
+from claude_pipeline.workload import Workload, partition_of
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+FIRST_WAIT_SECONDS = 0.25
+WAIT_GROWTH = 1.5
+FAILURES_MAX = 5  # of one action in a row, with a growing wait between them
+
+
+class JobFailed(ClaudePipelineError):
+    """A Dagster run failed for a reason that another look may mend."""
+
+
+class Runner:
+    """One workload, one home."""
+
+    def __init__(self, settings: Settings, workload: Workload, screen: Screen) -> None:
+        self._settings, self._workload, self._screen = settings, workload, screen
+        self._stack = ExitStack()
+        self._failures: dict[Kind, int] = {}
+
+    def __enter__(self) -> Self:
+        import dagster as dg
+
+        from claude_pipeline.components.compose import compose
+        from claude_pipeline.components.desk_resource import DeskResource
+
+        warnings.filterwarnings("ignore", category=dg.BetaWarning)
+        self._desk: Desk = self._stack.enter_context(open_desk(self._settings))
+        check_model(self._desk, self._workload)
+        defs = compose([self._workload], desk=DeskResource(home=str(self._settings.home.root)))
+        self._repository = defs.get_repository_def()
+        self._instance: dg.DagsterInstance = self._stack.enter_context(open_instance(self._settings.home))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.still()
+        self._stack.close()
+
+    def run(self, *, partition: str | None, poll_seconds: float) -> Summary:
+        """Prepare a snapshot, then act until nothing is left to do.
+
+        Raises:
+            UsageError, Stopped: nothing more can be done until a person acts.
+        """
+        import os
+
+        check_access(
+            os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN", ""),
+            os.environ.get("ANTHROPIC_BASE_URL"),
+        )
+        workload = self._workload
+        chosen = partition or partition_of(workload.cadence, workload.timezone, self._desk.clock())
+        self._screen.now(f"loading {workload.name}")
+        self._execute("requests", chosen)
+        self._say_prepared(chosen)
+        self._until_at_rest(poll_seconds)
+        snapshot = self._desk.ledger.snapshots(workload.name, partition=chosen)[-1]
+        return summarize(self._desk, workload, snapshot)
+
+    def _until_at_rest(self, poll_seconds: float) -> None:
+        wait = min(FIRST_WAIT_SECONDS, poll_seconds)
+        while True:
+            unclear = self._look()
+            situation = survey(self._desk, self._workload)
+            if situation.at_rest:
+                return
+            actions = decide(situation)
+            done = [self._act(action) for action in actions]
+            if any(done):
+                wait = min(FIRST_WAIT_SECONDS, poll_seconds)
+                continue
+            if situation.wall is not None:
+                raise BudgetReached(f"{self._workload.name}: {situation.wall}")
+            self._screen.now(unclear or describe(situation, self._desk.clock()))
+            time.sleep(wait)
+            wait = min(wait * WAIT_GROWTH, poll_seconds)
+
+    def _look(self) -> str | None:
+        """One look at the API; the sentence of why it told nothing."""
+        try:
+            settled = settle(self._desk)
+            for _, batch_id in settled.adopted:
+                self._screen.stage("adopted", f"{batch_id}: its creation was never answered, but it was ours")
+            look(self._desk)
+        except (ApiUnclear, ApiRefused) as unclear:
+            return str(unclear)
+        return None
+
+    def _act(self, action: Action) -> bool:
+        """Do one thing; True when it changed something."""
+        before = self._state()
+        try:
+            self._execute(action.kind.value, action.partition)
+        except JobFailed as failed:
+            self._failures[action.kind] = self._failures.get(action.kind, 0) + 1
+            if self._failures[action.kind] >= FAILURES_MAX:
+                raise
+            self._screen.stage(action.kind.value, f"failed, to be tried again: {failed}")
+            return False
+        self._failures.pop(action.kind, None)
+        after = self._state()
+        if before == after:
+            return False
+        self._say(action.kind, before, after)
+        return True
+
+    def _state(self) -> tuple[Any, ...]:
+        situation = survey(self._desk, self._workload)
+        merged = tuple((p.snapshot.id, p.snapshot.merged_at) for p in self._desk.ledger.progress(
+            self._workload.name, max_rounds=self._workload.max_rounds, all_merged=True))  # fmt: skip
+        done = sum(sum(n for s, n in p.requests.items() if s.value == "done") for p in self._all())
+        return (situation, merged, done, self._desk.ledger.last_publication())
+
+    def _all(self) -> list[Any]:
+        return self._desk.ledger.progress(self._workload.name, all_merged=True)
+
+    def _say_prepared(self, partition: str) -> None:
+        snapshot = self._desk.ledger.snapshots(self._workload.name, partition=partition)[-1]
+        chunks = self._desk.ledger.chunks(self._workload.name, snapshot=snapshot.id)
+        self._screen.stage(
+            "prepare",
+            f"snapshot {snapshot.id}: {snapshot.records:,} records -> {snapshot.asked or 0:,} requests in {len(chunks)} chunks"
+            f" ({snapshot.reused or 0:,} reused, {snapshot.duplicates or 0:,} duplicates, {snapshot.awaited or 0:,} awaited, "
+            f"{snapshot.rejected or 0:,} rejected)",
+        )
+
+    def _say(self, kind: Kind, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
+        was: Situation = before[0]
+        situation: Situation = after[0]
+        match kind:
+            case Kind.SUBMIT:
+                sent = situation.in_flight - was.in_flight
+                self._screen.stage(
+                    "submit", f"{sent} batches created; {situation.in_flight} in progress, "
+                    f"{situation.in_flight_requests:,} requests; {situation.sendable + situation.waiting_for_room} chunks wait",
+                )  # fmt: skip
+            case Kind.COLLECT:
+                self._screen.stage(
+                    "collect", f"{was.ended - situation.ended} batches collected; {after[2]:,} requests answered or settled, "
+                    f"{situation.in_flight_requests:,} still at the API",
+                )  # fmt: skip
+            case Kind.FINALIZE:
+                version = after[3][0] if after[3] else "?"
+                self._screen.stage("finalize", f"merged; warehouse v{version} published")
+
+    def _execute(self, action: str, partition: str | None) -> None:
+        """Run one of the workload's Dagster jobs in this process; our errors come back as ours."""
+        from claude_pipeline.components.claude_workload import job_name
+
+        job = self._repository.get_job(job_name(self._workload, action))
+        result = job.execute_in_process(
+            instance=self._instance,
+            partition_key=partition,
+            tags={"claude/workload": self._workload.name, "claude/action": action, "claude/by": "command line"},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise _error_of(result)
+
+
+def _error_of(result: Any) -> ClaudePipelineError:
+    """The failed step's error as the class it was raised as."""
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            failure = event.step_failure_data
+            told = failure.user_failure_data
+            if told is not None:
+                name = told.metadata.get("error")
+                kind = getattr(errors, str(name.value), JobFailed) if name is not None else JobFailed
+                return _remade(kind, told.description or "the run failed")
+            cause = failure.error
+            while cause is not None and cause.cause is not None:
+                cause = cause.cause
+            return JobFailed(f"{cause.cls_name}: {cause.message.strip()}" if cause else "the run failed")
+    return JobFailed("the run failed")
+
+
+def _remade(kind: type[Any], sentence: str) -> ClaudePipelineError:
+    """An error of that class with a ready sentence (its own parts are in the run's events)."""
+    if not issubclass(kind, errors.UsageError | errors.Stopped | errors.LedgerError):
+        return JobFailed(sentence)
+    error: ClaudePipelineError = kind.__new__(kind)
+    Exception.__init__(error, sentence)
+    return error

@@ -1,0 +1,94 @@
+"""What people read in the terminal: one line per event while it works, a table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from claude_pipeline.report import duration
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from claude_pipeline.report import Summary
+
+
+PLAIN_WIDTH = 160  # columns, where there is no terminal
+
+
+class Screen:
+    """Progress on stderr: a live line in a terminal, plain lines elsewhere; results on stdout."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._progress = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
+        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        self._quiet = quiet
+        self._live: Status | None = None
+        self._last = ""
+
+    def stage(self, name: str, sentence: str) -> None:
+        """Something was done, in a stage of the journey."""
+        if not self._quiet:
+            self._progress.print(f"[bold]{name:<10}[/bold]", sentence, soft_wrap=True)
+
+    def now(self, sentence: str) -> None:
+        """What is going on; a line that replaces the one before it, silent when not a terminal."""
+        if self._quiet or not self._progress.is_terminal:
+            return
+        if self._live is None:
+            self._live = self._progress.status(sentence)
+            self._live.start()
+        self._live.update(sentence)
+
+    def still(self) -> None:
+        """Take the live line away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for label, value in rows:
+            table.add_row(label, value)
+        self._out.print()
+        self._out.print(table)
+
+    def grid(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+        table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(shown(value) for value in row))
+        self._out.print(table)
+
+    def say(self, text: str = "") -> None:
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def summary(self, summary: Summary) -> None:
+        self.table("Summary", summary.rows())
+
+
+def shown(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+        case int():
+            return f"{value:,}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case _:
+            text = " ".join(str(value).split())
+            return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def age(seconds: float) -> str:
+    return duration(seconds)

@@ -1,0 +1,33 @@
+"""Everything Dagster needs of a set of workloads, for the code location and the command line alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from claude_pipeline.components.claude_workload import build_workload_defs
+from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.placeholder import build_placeholders
+from claude_pipeline.components.sensor import build_controller
+from claude_pipeline.components.warehouse_asset import build_warehouse
+from claude_pipeline.workload import Workload
+
+
+def compose(
+    workloads: Sequence[Workload],
+    *,
+    broken: Sequence[tuple[Path, str]] = (),
+    desk: DeskResource | None = None,
+) -> dg.Definitions:
+    """The workloads' definitions, and what they share: the warehouse, the controller, the resource `desk`."""
+    per_workload = [build_workload_defs(workload) for workload in workloads]
+    jobs = [job for defs in per_workload for job in defs.jobs or ()]
+    assets, checks = build_placeholders(broken)
+    shared = dg.Definitions(
+        assets=[build_warehouse(workloads), *assets],
+        asset_checks=checks,
+        sensors=[build_controller(workloads, jobs)] if jobs else [],
+        resources={"desk": desk or DeskResource()},
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(*per_workload, shared)

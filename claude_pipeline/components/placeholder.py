@@ -1,0 +1,36 @@
+"""Stands in for a workload that cannot be loaded: visible in the UI, red, and it says why."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from claude_pipeline.workload import NAME
+
+
+def build_placeholders(broken: Sequence[tuple[Path, str]]) -> tuple[list[Any], list[Any]]:
+    """An asset and its failing check for each broken file."""
+    assets, checks = [], []
+    for number, (file, sentence) in enumerate(broken):
+        folder = file.parent.name.lower()
+        key = dg.AssetKey(["broken_workload", folder if NAME.fullmatch(folder) else f"number_{number}"])
+        assets.append(_asset(key, sentence))
+        checks.append(_check(key, sentence))
+    return assets, checks
+
+
+def _asset(key: dg.AssetKey, sentence: str) -> dg.AssetsDefinition:
+    @dg.asset(key=key, group_name="broken_workloads", description=f"This workload cannot be loaded.\n\n{sentence}")
+    def broken() -> None:
+        raise dg.Failure(sentence, allow_retries=False)
+
+    return broken
+
+
+def _check(key: dg.AssetKey, sentence: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=key, name="workload_loads", description="Fails as long as the workload cannot be loaded.")
+    def workload_loads() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description=sentence)
+
+    return workload_loads

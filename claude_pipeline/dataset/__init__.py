@@ -1,0 +1,20 @@
+"""CSV, JSONL, Parquet or a query -> one snapshot file with stable record ids.
+
+    source      which files a path means, and how each is packed
+    plain       compressed or differently encoded text -> a plain UTF-8 file
+    csv_table, csv_strict        CSV: the fast reader, and the one that knows lines
+    jsonl_table, json_shape      JSON lines: the reader, and the types over the whole file
+    parquet_table, query_table, database_table      the other sources
+    table       what every source becomes: a schema and a stream of batches
+    identity    record ids: a column of the dataset, or a digest of the content
+    snapshot    writes and reads the snapshot file
+
+Reading rules, in short. CSV cells are text, all of them: `007` stays `007`, `NA` stays `NA`, and
+an empty cell is an empty text, quoted or not; blank lines are skipped. JSONL columns get one type
+each over the whole file: text, boolean, 64-bit integer, double, list or struct; what mixes them
+is text. Dates in text stay text. Parquet and SQL columns keep their types.
+"""
+
+from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
+
+__all__ = ["SnapshotFile", "columns_of", "record_batches", "take_snapshot"]

@@ -1,0 +1,166 @@
+"""Record ids: a column of the dataset, or a digest of the record's content.
+
+The digest is the first 32 hex digits of
+    sha256(canonical JSON of the sorted column names + LF + canonical JSON of their values)
+so it is the same in every snapshot that holds the same record. Equal contents are numbered in
+their order: `<digest>`, `<digest>-2`, `<digest>-3`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from claude_pipeline.dataset.duck import connected, reader
+from claude_pipeline.dataset.table import RECORD_ID
+from claude_pipeline.errors import DatasetInvalid, DuplicateIds
+from claude_pipeline.sql import file_literal, literal
+
+DIGEST_CHARACTERS = 32
+_MEMORY_LIMIT = "128MB"  # millions of ids spill into scratch at hardly any cost
+_SHOWN_CHARACTERS = 80
+_SHOWN_IDS = 3
+_SHOWN_ROWS = 5
+_JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+
+
+def column_ids(
+    batches: Iterable[pa.RecordBatch], column: str, *, place: str
+) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
+    """Each batch with its ids, the column as text.
+
+    Raises:
+        DatasetInvalid: at the end, if records have no id, how many and which is the first.
+    """
+    missing = seen = first = 0
+    for batch in batches:
+        ids = as_text(batch.column(column), column, place)
+        blank = pc.fill_null(pc.equal(ids, ""), True)
+        if count := pc.sum(blank).as_py() or 0:
+            if not missing:
+                first = seen + pc.index(blank, pa.scalar(True)).as_py() + 1
+            missing += count
+        seen += len(batch)
+        yield ids, batch
+    if missing:
+        have = "record has" if missing == 1 else "records have"
+        raise DatasetInvalid(
+            f"{missing:,} {have} no {column} (first: record {first:,}); fill it, or leave out id: "
+            "so that the content names the record",
+            place=place,
+        )
+
+
+def as_text(array: pa.Array, column: str, place: str) -> pa.Array:
+    try:
+        return array.cast(pa.string())
+    except pa.ArrowException:
+        raise DatasetInvalid(
+            f"id: column {column!r} is {array.type}; name a column of text or numbers", place=place
+        ) from None
+
+
+def content_ids(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
+    """Each batch with the digests of its records, not numbered yet."""
+    order = sorted(schema.names)
+    names = hashlib.sha256(orjson.dumps(order) + b"\n")
+    dumps, copy = orjson.dumps, names.copy
+    plain = all(pa.types.is_string(field.type) for field in schema)
+    options = None if plain else _JSON_OPTIONS
+    for batch in batches:
+        digests = []
+        for row in zip(*(_values(batch.column(name)) for name in order), strict=True):
+            digest = copy()
+            digest.update(dumps(row, _json_value, options))
+            digests.append(digest.hexdigest()[:DIGEST_CHARACTERS])
+        yield pa.array(digests, pa.string()), batch
+
+
+def _values(array: pa.Array) -> list[Any]:
+    # As Python objects these would depend on pandas (nanoseconds) or have no JSON form.
+    if pa.types.is_temporal(array.type):
+        array = array.cast(pa.int64() if pa.types.is_duration(array.type) else pa.string())
+    # For text numpy's way to the same objects is the quicker one.
+    values: list[Any] = array.to_numpy(False).tolist() if pa.types.is_string(array.type) else array.to_pylist()
+    return values
+
+
+def _json_value(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def check_unique(snapshot: Path, column: str, *, place: str, scratch: Path) -> None:
+    """Refuse a written snapshot in which an id stands twice, found out of core.
+
+    Raises:
+        DuplicateIds: with the first three such ids and the numbers of their records.
+    """
+    rows = f"read_parquet({file_literal(snapshot)}, file_row_number = true)"
+    with connected(scratch, memory_limit=_MEMORY_LIMIT) as connection:
+        repeated = connection.sql(
+            f"SELECT record_id, count(*) FROM {rows} GROUP BY record_id HAVING count(*) > 1 "
+            f"ORDER BY min(file_row_number) LIMIT {_SHOWN_IDS}"
+        ).fetchall()
+        if not repeated:
+            return
+        said = []
+        for record_id, times in repeated:
+            numbers = connection.sql(
+                f"SELECT file_row_number + 1 FROM {rows} WHERE record_id = {_matching(record_id)} "
+                f"ORDER BY file_row_number LIMIT {_SHOWN_ROWS}"
+            ).fetchall()
+            listed = ", ".join(f"{number:,}" for (number,) in numbers) + (", …" if times > _SHOWN_ROWS else "")
+            said.append(f"{record_id[:_SHOWN_CHARACTERS]!r} occurs {times:,} times (records {listed})")
+    ids = tuple(str(record_id) for record_id, _ in repeated)
+    raise DuplicateIds(
+        f"{column}: {'; '.join(said)}; make the ids unique, or leave out id: so that the content names the record",
+        place=place,
+        ids=ids,
+    )
+
+
+def _matching(record_id: str) -> str:
+    """The id in a query, also where it holds a NUL, which no literal can."""
+    return " || chr(0) || ".join(literal(part) for part in record_id.split("\0"))
+
+
+def numbering(snapshot: Path, *, scratch: Path) -> Iterator[tuple[int, int]]:
+    """(row, occurrence) of every record after the first of its content, by row; rows count from 0.
+
+    Found out of core; nothing at all where every content stands once.
+    """
+    rows = f"read_parquet({file_literal(snapshot)}, file_row_number = true)"
+    query = f"""
+        SELECT file_row_number AS row, row_number() OVER (PARTITION BY record_id ORDER BY file_row_number) AS occurrence
+        FROM {rows}
+        WHERE record_id IN (SELECT record_id FROM {rows} GROUP BY record_id HAVING count(*) > 1)
+        QUALIFY occurrence > 1 ORDER BY row"""
+    with connected(scratch, memory_limit=_MEMORY_LIMIT) as connection:
+        for batch in reader(connection.sql(query)):
+            yield from zip(batch.column("row").to_pylist(), batch.column("occurrence").to_pylist(), strict=True)
+
+
+def numbered(batches: Iterable[pa.RecordBatch], occurrences: Iterator[tuple[int, int]]) -> Iterator[pa.RecordBatch]:
+    """The written batches again, with `-2`, `-3` … put to the ids of repeated contents."""
+    upcoming = next(occurrences, None)
+    start = 0
+    for batch in batches:
+        end = start + len(batch)
+        position = batch.schema.get_field_index(RECORD_ID)
+        if upcoming is not None and upcoming[0] < end:
+            ids = np.asarray(batch.column(position).to_pylist(), dtype=object)
+            while upcoming is not None and upcoming[0] < end:
+                row, occurrence = upcoming
+                ids[row - start] += f"-{occurrence}"
+                upcoming = next(occurrences, None)
+            batch = batch.set_column(position, batch.schema.field(position), pa.array(ids, pa.string()))
+        yield batch
+        start = end

@@ -1,0 +1,108 @@
+"""Parquet files as a table: types kept, the same columns in every file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from claude_pipeline.dataset.csv_table import check_same_columns
+from claude_pipeline.dataset.plain import unchanged, unpacked
+from claude_pipeline.dataset.source import SourceFile
+from claude_pipeline.dataset.table import BYTES_PER_BATCH, ROWS_PER_BATCH, Table, check_names, fitted, plain_schema
+from claude_pipeline.errors import DatasetInvalid
+from claude_pipeline.workload import Dataset
+
+
+def parquet_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path) -> Table:
+    """All files of a dataset; where types differ the wider one holds all.
+
+    Raises:
+        DatasetInvalid: a file is cut, its columns differ, or its types cannot be reconciled.
+    """
+    first = files[0]
+    partitions = list(first.partitions)
+    unified: pa.Schema | None = None
+    for file in files:
+        with _opened(file, scratch) as parquet:
+            schema = plain_schema(parquet.schema_arrow)
+        check_names([*schema.names, *partitions], id_column=dataset.id, place=file.place)
+        unified = schema if unified is None else _unified(unified, schema, file)
+    assert unified is not None
+    own = unified
+    schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in partitions)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in files:
+            with unchanged(file), _opened(file, scratch) as parquet:
+                for batch in _batches(parquet, file.place):
+                    arrays = fitted(batch, own, place=file.place).columns
+                    arrays += [
+                        pa.repeat(pa.scalar(value, pa.string()), len(batch)) for value in file.partitions.values()
+                    ]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return Table(schema, batches(), first.place)
+
+
+def row_group_batches(
+    parquet: pq.ParquetFile, *, columns: Sequence[str] | None = None, rows: int = ROWS_PER_BATCH
+) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows`, fewer where rows are wide. Never across row groups, so that one
+    group at most is in memory."""
+    for group in range(parquet.num_row_groups):
+        facts = parquet.metadata.row_group(group)
+        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
+        yield from parquet.iter_batches(
+            batch_size=max(1, min(rows, BYTES_PER_BATCH // row_bytes)),
+            row_groups=[group],
+            columns=None if columns is None else list(columns),
+            use_threads=False,
+        )
+
+
+def _batches(parquet: pq.ParquetFile, place: str) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from row_group_batches(parquet)
+    except (OSError, pa.ArrowException):
+        raise DatasetInvalid(
+            "is damaged: a page cannot be read; copy it again from where it was made", place=place
+        ) from None
+
+
+@contextmanager
+def _opened(file: SourceFile, scratch: Path) -> Iterator[pq.ParquetFile]:
+    with unpacked(file, scratch=scratch) as path:
+        if path.stat().st_size == 0:
+            raise DatasetInvalid("is empty (0 bytes); copy it again from where it was made", place=file.place)
+        try:
+            parquet = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        except (OSError, pa.ArrowException):
+            with path.open("rb") as opened:
+                begins = opened.read(4) == b"PAR1"
+            what = (
+                "is not complete (no footer); copy it again"
+                if begins
+                else "is no Parquet file; correct its name or format:"
+            )
+            raise DatasetInvalid(what, place=file.place) from None
+        with parquet:
+            yield parquet
+
+
+def _unified(known: pa.Schema, schema: pa.Schema, file: SourceFile) -> pa.Schema:
+    check_same_columns(schema.names, known.names, file.place)
+    fields = []
+    for field in known:
+        other = schema.field(field.name)
+        try:
+            fields += pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive")
+        except pa.ArrowException:
+            raise DatasetInvalid(
+                f"column {field.name!r} is {other.type}, but {field.type} before; write all files with one type",
+                place=file.place,
+            ) from None
+    return pa.schema(fields)

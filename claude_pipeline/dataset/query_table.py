@@ -1,0 +1,54 @@
+"""The rows of a DuckDB query as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from claude_pipeline.dataset.duck import connected, reader
+from claude_pipeline.dataset.table import Table, check_names, fitted, plain_schema
+from claude_pipeline.errors import DatasetInvalid
+from claude_pipeline.sql import literal
+from claude_pipeline.workload import Workload, roots
+
+# These speak of the query; all others can quote what the rows hold.
+_ABOUT_THE_QUERY = (duckdb.ProgrammingError, duckdb.IOException, duckdb.PermissionException)
+
+
+def query_table(workload: Workload, *, scratch: Path) -> Table:
+    """`dataset.sql` run by DuckDB; relative paths in it start where the workload's own do.
+
+    Raises:
+        DatasetInvalid: the query is not one SELECT, or fails.
+    """
+    place = f"{workload.place}: sql"
+    rows = _rows(workload, place, scratch)
+    schema = next(rows)
+    assert isinstance(schema, pa.Schema)
+    check_names(schema.names, id_column=workload.dataset.id, place=place)
+    own = plain_schema(schema)
+    return Table(own, (fitted(batch, own, place=place) for batch in rows), place)
+
+
+def _rows(workload: Workload, place: str, scratch: Path) -> Iterator[pa.Schema | pa.RecordBatch]:
+    """The schema, then the batches: one generator, so that the connection closes with the last."""
+    query = workload.dataset.sql or ""
+    folders = roots(workload.source) if workload.source else [Path.cwd()]
+    with connected(scratch) as connection:
+        try:
+            # A comma separates the folders, so one that holds a comma cannot be given.
+            search = ",".join(str(folder) for folder in folders if "," not in str(folder))
+            connection.execute(f"SET file_search_path = {literal(search)}")
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise DatasetInvalid("sql: must be one query that gives rows, a SELECT", place=workload.place)
+            stream = reader(connection.sql(query))
+            yield stream.schema
+            yield from stream
+        except _ABOUT_THE_QUERY as error:
+            raise DatasetInvalid(f"DuckDB refuses the query: {str(error).splitlines()[0]}", place=place) from None
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise DatasetInvalid(f"DuckDB failed on a row of the query ({type(error).__name__})", place=place) from None

@@ -1,0 +1,1 @@
+"""The ways to get answers; only this floor knows the `anthropic` SDK."""

@@ -1,0 +1,341 @@
+"""The Message Batches API through the `anthropic` SDK; the only module that sees the key.
+
+Each method is one HTTP request, never retried here: a lost answer to `create` may hide a paid
+batch, and everything else is asked again by the next look. Errors of the SDK carry the request
+with its headers, so they are never chained: what leaves this module are our own, with the API's
+request id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+import orjson
+
+from claude_pipeline.chunk import Body
+from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused, SettingInvalid
+from claude_pipeline.lane.api_error import Verdict, verdict_of
+from claude_pipeline.ledger import BatchId, BatchSeen
+from claude_pipeline.settings import is_loopback
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+BATCHES = "/v1/messages/batches"
+LIST_LIMIT = 1000  # most per page, catalog/limits.yaml
+LOOK_SECONDS = 12.0  # time-out of a look; a sensor has 60 s for all of its looks
+CREATE_SECONDS = 600.0  # the SDK's own read time-out
+DOWNLOAD_SECONDS = 120.0  # between two pieces of a download
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the list of batches, newest first."""
+
+    batches: tuple[BatchSeen, ...]
+    has_more: bool
+    workspace_id: str | None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The API accepted a create and named the batch."""
+
+    batch: BatchSeen
+    workspace_id: str | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The API refused a create clearly, or it never left this machine: nothing was accepted."""
+
+    sentence: str
+    error_type: str
+    verdict: Verdict
+    retry_after_seconds: float | None = None
+    key_refused: bool = False
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """No clear answer to a create: only the API's list can tell whether it was accepted."""
+
+    sentence: str
+
+
+@dataclass
+class BatchClient:
+    """The calls of the batch lane. `repr` shows no key.
+
+    `connect` makes the SDK's client; by default from `ANTHROPIC_API_KEY` and `ANTHROPIC_BASE_URL`,
+    read when first needed.
+    """
+
+    connect: Callable[[], anthropic.Anthropic] = field(default=lambda: connect(), repr=False)
+    _client: anthropic.Anthropic | None = field(default=None, repr=False)
+
+    @property
+    def sdk(self) -> anthropic.Anthropic:
+        if self._client is None:
+            self._client = self.connect()
+        return self._client
+
+    def create(self, body: Body) -> Accepted | Refused | Doubtful:
+        """POST one batch, exactly once; never raises for what the API or the network does."""
+        import anthropic
+        import httpx2
+
+        try:
+            response = self.sdk.post(
+                BATCHES,
+                cast_to=httpx2.Response,
+                content=body,
+                options={
+                    "headers": {"content-type": "application/json", "content-length": str(body.length)},
+                    "timeout": httpx2.Timeout(CREATE_SECONDS, connect=LOOK_SECONDS),
+                },
+            )
+        except anthropic.APIStatusError as error:
+            return _answer_to_create(error)
+        except anthropic.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol):
+                return Refused(f"cannot connect to {self.host}; nothing was sent", "not_connected", Verdict.RETRY)
+            return Doubtful(f"no answer to create ({_kind(error)})")
+        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            return Doubtful(f"no answer to create ({type(error).__name__})")
+        try:
+            seen = batch_seen(orjson.loads(response.content))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return Doubtful(f"create was answered {response.status_code} without a batch ({_request_id(response)})")
+        return Accepted(seen, response.headers.get("anthropic-workspace-id"))
+
+    def page(self, *, limit: int = LIST_LIMIT, after_id: BatchId | None = None) -> Page:
+        """One page of the list, newest first, after the batch `after_id`.
+
+        Raises:
+            ApiUnclear: no answer that decides anything.
+            KeyRefused, AccountStopped: nothing will work until a person acts.
+        """
+        params: dict[str, object] = {"limit": limit}
+        if after_id is not None:
+            params["after_id"] = after_id
+        document, headers = self._get(BATCHES, params)
+        try:
+            batches = tuple(batch_seen(item) for item in document["data"])
+            return Page(batches, bool(document.get("has_more")), headers.get("anthropic-workspace-id"))
+        except (KeyError, TypeError, ValueError):
+            raise ApiUnclear("the list of batches cannot be read; decided nothing") from None
+
+    def retrieve(self, batch_id: BatchId) -> BatchSeen:
+        """One batch. Raises as `page`; a 404 is ApiRefused with status 404 (seen briefly after a create)."""
+        document, _headers = self._get(f"{BATCHES}/{batch_id}", {})
+        try:
+            return batch_seen(document)
+        except (KeyError, TypeError, ValueError):
+            raise ApiUnclear(f"the answer about {batch_id} cannot be read; decided nothing") from None
+
+    def cancel(self, batch_id: BatchId) -> None:
+        """Ask the API to cancel a batch. Raises as `retrieve`."""
+        import httpx2
+
+        self._guarded(lambda: self.sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=httpx2.Response))
+
+    def results(self, batch_id: BatchId) -> Iterator[bytes]:
+        """The results as the API sends them, in pieces, from our own path under the base URL.
+
+        Never from `results_url`: the SDK would send the key to whatever host it names.
+        Raises as `retrieve`, also in the middle.
+        """
+        import httpx2
+
+        response = self._guarded(
+            lambda: self.sdk.get(
+                f"{BATCHES}/{batch_id}/results",
+                cast_to=httpx2.Response,
+                stream=True,
+                stream_cls=None,
+                options={
+                    "headers": {"accept": "application/binary"},
+                    "timeout": httpx2.Timeout(DOWNLOAD_SECONDS, connect=LOOK_SECONDS),
+                },
+            )
+        )
+        try:
+            yield from response.iter_bytes()
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise ApiUnclear(f"the results of {batch_id} broke off ({type(error).__name__})") from None
+        finally:
+            response.close()
+
+    def download(self, batch_id: BatchId, path: Path) -> None:
+        """`results` into a file."""
+        with path.open("wb") as file:
+            for piece in self.results(batch_id):
+                file.write(piece)
+
+    def first_result(self, batch_id: BatchId) -> dict[str, Any] | None:
+        """The first line of the results; None where there is none (which decides nothing)."""
+        line = b""
+        for piece in self.results(batch_id):
+            line += piece
+            if b"\n" in line:
+                break
+        line = line.split(b"\n", 1)[0].strip()
+        try:
+            document = orjson.loads(line) if line else None
+        except orjson.JSONDecodeError:
+            return None
+        return document if isinstance(document, dict) else None
+
+    @property
+    def host(self) -> str:
+        return str(self.sdk.base_url.host)
+
+    def _get(self, path: str, params: Mapping[str, object]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        import httpx2
+
+        response = self._guarded(
+            lambda: self.sdk.get(
+                path, cast_to=httpx2.Response, options={"params": params, "timeout": httpx2.Timeout(LOOK_SECONDS)}
+            )
+        )
+        try:
+            document = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            raise ApiUnclear(f"GET {path} was answered {response.status_code} without JSON; decided nothing")
+        return document, response.headers
+
+    def _guarded(self, call: Callable[[], httpx2.Response]) -> httpx2.Response:
+        """One look at the API, its errors turned into ours."""
+        import anthropic
+        import httpx2
+
+        try:
+            return call()
+        except anthropic.APIStatusError as error:
+            _raise_for(error)
+        except anthropic.APIConnectionError as error:
+            raise ApiUnclear(f"no answer from {self.host} ({_kind(error)})") from None
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise ApiUnclear(f"no answer from {self.host} ({type(error).__name__})") from None
+
+
+def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic:
+    """The SDK's client from the environment, with its retries, redirects and telemetry off.
+
+    Raises:
+        KeyRefused: there is no key.
+        SettingInvalid: the key or the base URL cannot be used.
+    """
+    env = os.environ if environment is None else environment
+    key, base_url = env.get("ANTHROPIC_API_KEY", ""), env.get("ANTHROPIC_BASE_URL") or None
+    check_access(key or env.get("ANTHROPIC_AUTH_TOKEN", ""), base_url)
+    import anthropic
+
+    return anthropic.Anthropic(
+        api_key=key or None,
+        base_url=base_url,
+        max_retries=0,
+        http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
+        open_telemetry=False,
+    )
+
+
+def check_access(key: str, base_url: str | None) -> None:
+    """Whether key and address may be used at all, before anything is sent."""
+    if not key:
+        raise KeyRefused(
+            "ANTHROPIC_API_KEY is not set; export it, or start `claude-pipeline simulate` and set the two variables "
+            "it prints"
+        )
+    if key != key.strip():
+        raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
+    parts = urlsplit(base_url or "https://")
+    if parts.scheme not in {"http", "https"}:
+        raise SettingInvalid(f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}")
+    if parts.scheme == "http" and not is_loopback(base_url or ""):
+        raise SettingInvalid(f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://")
+
+
+def batch_seen(document: Mapping[str, Any]) -> BatchSeen:
+    """A MessageBatch's JSON as a record; raises KeyError, TypeError or ValueError where it is none."""
+    counts = {str(outcome): int(count) for outcome, count in document["request_counts"].items()}
+    if not isinstance(document["id"], str) or not document["id"]:
+        raise ValueError("a batch without id")
+    created_at = _moment(document["created_at"])
+    if created_at is None:
+        raise ValueError("a batch without created_at")
+    return BatchSeen(
+        id=BatchId(document["id"]),
+        status=str(document["processing_status"]),
+        requests=sum(counts.values()),
+        counts=counts,
+        created_at=created_at,
+        expires_at=_moment(document.get("expires_at")),
+        ended_at=_moment(document.get("ended_at")),
+        archived_at=_moment(document.get("archived_at")),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _answer_to_create(error: anthropic.APIStatusError) -> Refused | Doubtful:
+    """A 4xx is a refusal (but 408 and 409); anything else may have been accepted."""
+    status = error.status_code
+    sentence = f"create was answered {status} {error.type or ''}: {error.api_message or 'no reason given'}".replace("  ", " ")
+    sentence += f" ({_request_id(error.response)})"
+    if not 400 <= status < 500 or status in (408, 409):
+        return Doubtful(sentence)
+    verdict = verdict_of(error.type or _type_of(status), error.api_message or "", error.error_code)
+    if status in (401, 402, 403):
+        verdict = Verdict.STOP
+    if status == 429 and verdict is not Verdict.STOP:
+        verdict = Verdict.RETRY
+    return Refused(
+        sentence, error.type or _type_of(status), verdict, _retry_after(error.response), key_refused=status in (401, 403)
+    )
+
+
+def _raise_for(error: anthropic.APIStatusError) -> NoReturn:
+    status, message = error.status_code, error.api_message or "no reason given"
+    where = f"{error.request.method} {error.request.url.path}"
+    if status in (401, 403):
+        raise KeyRefused(f"the API refused the key ({status}: {message}); check ANTHROPIC_API_KEY") from None
+    if status == 402 or verdict_of(error.type or "", message, error.error_code) is Verdict.STOP:
+        raise AccountStopped(f"the API stops this account ({status}: {message})") from None
+    sentence = f"{where} was answered {status}: {message} ({_request_id(error.response)})"
+    if status in (400, 404, 410):
+        raise ApiRefused(
+            sentence, status=status, error_type=error.type or "", request_id=error.request_id
+        ) from None
+    raise ApiUnclear(sentence, retry_after_seconds=_retry_after(error.response)) from None
+
+
+def _type_of(status: int) -> str:
+    return {413: "request_too_large", 404: "not_found_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+
+
+def _kind(error: anthropic.APIConnectionError) -> str:
+    return type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
+
+
+def _request_id(response: httpx2.Response) -> str:
+    return f"request-id {response.headers.get('request-id', 'none')}"
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    try:
+        return float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None

@@ -1,0 +1,253 @@
+"""What the ledger knows, as frozen records; the store and the moves are elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NewType, Self
+
+from sqlalchemy import RowMapping
+
+from claude_pipeline.ledger.state import ChunkState, IntentState, SnapshotState
+
+SnapshotId = NewType("SnapshotId", str)  # 2026-11-22.1
+BatchId = NewType("BatchId", str)  # msgbatch_…
+Tag = NewType("Tag", str)  # <ledger id, 8 hex>-<16 hex of chance>: begins each custom_id of an intent
+
+
+class _Row:
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """From a database row; columns that the record does not name are dropped."""
+        values: dict[str, Any] = {field.name: row[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class SnapshotRow(_Row):
+    """A snapshot: its records, its current plan, its current merge."""
+
+    workload: str
+    id: SnapshotId
+    partition: str
+    number: int
+    state: SnapshotState
+    path: str
+    digest: str
+    records: int
+    created_at: datetime
+    plan_number: int
+    plan_path: str | None
+    plan_sha256: str | None
+    planned_at: datetime | None
+    asked: int | None
+    reused: int | None
+    duplicates: int | None
+    awaited: int | None
+    rejected: int | None
+    merged_at: datetime | None
+    merged_plan: int | None
+    succeeded: int | None
+    dead: int | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", SnapshotState(self.state))
+
+
+@dataclass(frozen=True)
+class ChunkRow(_Row):
+    """A chunk: its files, its state, what was collected."""
+
+    id: int
+    workload: str
+    snapshot: SnapshotId
+    key: str
+    round: int
+    number: int
+    plan_number: int
+    model: str
+    state: ChunkState
+    requests: int
+    size_bytes: int
+    reserve_units: int
+    first_row: int
+    last_row: int
+    params_path: str
+    params_sha256: str
+    index_path: str
+    index_sha256: str
+    created_at: datetime
+    moved_at: datetime
+    attempts: int
+    not_before: datetime | None
+    error: str | None
+    error_type: str | None
+    batch_id: BatchId | None
+    collected_at: datetime | None
+    succeeded: int | None
+    errored: int | None
+    canceled: int | None
+    expired: int | None
+    retryable: int | None
+    invalid: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_units: int | None
+    next_round_cut: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", ChunkState(self.state))
+
+    @property
+    def partition_key(self) -> str:
+        """The chunk's Dagster partition: `<snapshot>|<key>`."""
+        return f"{self.snapshot}|{self.key}"
+
+
+@dataclass(frozen=True)
+class IntentRow(_Row):
+    """The note that a chunk is about to be sent, and what became of it."""
+
+    id: int
+    chunk_id: int
+    tag: Tag
+    requests: int
+    watermark: BatchId | None
+    state: IntentState
+    batch_id: BatchId | None
+    created_at: datetime
+    doubt_at: datetime | None
+    doubt_reason: str | None
+    candidates: str | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", IntentState(self.state))
+
+
+@dataclass(frozen=True)
+class BatchRow(_Row):
+    """A Message Batch as it was last seen; times are the API's."""
+
+    id: BatchId
+    chunk_id: int | None
+    tag: Tag | None
+    requests: int
+    status: str
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None
+    archived_at: datetime | None
+    counts: str | None
+
+
+@dataclass(frozen=True)
+class Part(_Row):
+    """A file of rows that later steps trust."""
+
+    path: str
+    kind: str
+    workload: str
+    snapshot: SnapshotId
+    plan_number: int
+    chunk_id: int | None
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Spend(_Row):
+    """What a collected chunk cost, by model and lane."""
+
+    model: str
+    lane: str
+    billed_at: datetime
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    cost_units: int
+
+
+@dataclass(frozen=True)
+class NewChunk:
+    """A chunk to be registered: the files are already on disk."""
+
+    key: str
+    round: int
+    number: int
+    plan_number: int
+    model: str
+    requests: int
+    size_bytes: int
+    reserve_units: int
+    first_row: int
+    last_row: int
+    params_path: str
+    params_sha256: str
+    index_path: str
+    index_sha256: str
+
+
+@dataclass(frozen=True)
+class PlanCounts:
+    """How a plan answers each record; they add up to the snapshot's records."""
+
+    asked: int
+    reused: int
+    duplicates: int
+    awaited: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What collecting a chunk found; the four outcomes add up to its requests."""
+
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+    retryable: int
+    invalid: int
+    spend: tuple[Spend, ...]
+
+    @property
+    def input_tokens(self) -> int:
+        return sum(s.input_tokens + s.cache_write_tokens + s.cache_read_tokens for s in self.spend)
+
+    @property
+    def output_tokens(self) -> int:
+        return sum(s.output_tokens for s in self.spend)
+
+    @property
+    def cost_units(self) -> int:
+        return sum(s.cost_units for s in self.spend)
+
+
+@dataclass(frozen=True)
+class BatchSeen:
+    """What the API said of a batch."""
+
+    id: BatchId
+    status: str  # in_progress, canceling, ended
+    requests: int  # sum of its request_counts
+    counts: dict[str, int]
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None
+    archived_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status == "ended"
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What an intent may not pass; money in 1e-10 USD, None where there is no wall."""
+
+    queued_requests: int
+    batches_in_flight: int
+    snapshot_units: int | None
+    ledger_units: int | None

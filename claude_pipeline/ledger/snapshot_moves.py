@@ -1,0 +1,278 @@
+"""Moves of a snapshot: loaded, planned, merged; and the registration of workloads and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import delete as delete_rows
+
+from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.ledger import table
+from claude_pipeline.ledger.record import NewChunk, Part, PlanCounts, SnapshotId, SnapshotRow
+from claude_pipeline.ledger.state import ChunkState, SnapshotState
+from claude_pipeline.ledger.store import Store, require
+
+
+class SnapshotMoves(Store):
+    """What may happen to a snapshot."""
+
+    def register_workload(self, name: str, *, source: Path | None, cadence: str, at: datetime) -> None:
+        """Note a workload's name, file and cadence; safe to call each time.
+
+        Raises:
+            WorkloadInvalid: another living file has that name, or its cadence changed under snapshots.
+        """
+        with self._writing() as connection:
+            known = connection.execute(select(table.workload).where(table.workload.c.name == name)).mappings().first()
+            text = str(source) if source else None
+            if known is None:
+                connection.execute(
+                    insert(table.workload).values(name=name, source=text, cadence=cadence, created_at=at)
+                )
+                self._event(connection, "workload registered", at, workload=name, detail=text)
+                return
+            if text and known["source"] and known["source"] != text and Path(known["source"]).exists():
+                raise WorkloadInvalid(
+                    f"the name {name!r} is taken by {known['source']}; rename one of the two, or use another "
+                    "home (--home or CLAUDE_PIPELINE_HOME)",
+                    place=text,
+                )
+            if known["cadence"] != cadence and self._has_snapshots(connection, name):
+                raise WorkloadInvalid(
+                    f"its snapshots are {known['cadence']}, now it asks for {cadence}, which would orphan them; "
+                    f"write partition: {known['cadence']}, or give the workload another name",
+                    place=text or name,
+                )
+            connection.execute(
+                update(table.workload)
+                .where(table.workload.c.name == name)
+                .values(source=text or known["source"], cadence=cadence)
+            )
+
+    def _has_snapshots(self, connection: Connection, workload: str) -> bool:
+        found = select(table.snapshot.c.id).where(table.snapshot.c.workload == workload).limit(1)
+        return connection.execute(found).first() is not None
+
+    def snapshot_loaded(
+        self, workload: str, partition: str, *, path: str, digest: str, records: int, at: datetime
+    ) -> SnapshotRow:
+        """Register the records of a partition; the same digest as its last snapshot is that snapshot.
+
+        `path` must contain `{id}`, which is replaced by the snapshot's id.
+        """
+        with self._writing() as connection:
+            last = connection.execute(
+                select(table.snapshot)
+                .where(table.snapshot.c.workload == workload, table.snapshot.c.partition == partition)
+                .order_by(table.snapshot.c.number.desc())
+                .limit(1)
+            ).mappings()
+            found = last.first()
+            if found is not None and found["digest"] == digest:
+                return SnapshotRow.of(found)
+            number = found["number"] + 1 if found is not None else 1
+            snapshot_id = SnapshotId(f"{partition}.{number}")
+            connection.execute(
+                insert(table.snapshot).values(
+                    workload=workload,
+                    id=snapshot_id,
+                    partition=partition,
+                    number=number,
+                    state=SnapshotState.LOADED,
+                    path=path.format(id=snapshot_id),
+                    digest=digest,
+                    records=records,
+                    created_at=at,
+                )
+            )
+            self._event(
+                connection,
+                "snapshot loaded",
+                at,
+                workload=workload,
+                snapshot=snapshot_id,
+                after=SnapshotState.LOADED,
+                detail=f"{records} records",
+            )
+            row = connection.execute(_snapshot(workload, snapshot_id)).mappings().one()
+            return SnapshotRow.of(row)
+
+    def snapshot_planned(
+        self,
+        snapshot: SnapshotRow,
+        *,
+        plan_path: str,
+        plan_sha256: str,
+        counts: PlanCounts,
+        chunks: Sequence[NewChunk],
+        waits_on: Iterable[SnapshotId],
+        at: datetime,
+    ) -> None:
+        """Register a plan with its chunks, in one transaction."""
+        with self._writing() as connection:
+            moved = connection.execute(
+                update(table.snapshot)
+                .where(
+                    table.snapshot.c.workload == snapshot.workload,
+                    table.snapshot.c.id == snapshot.id,
+                    table.snapshot.c.plan_number == snapshot.plan_number,
+                )
+                .values(
+                    state=SnapshotState.PLANNED,
+                    plan_number=snapshot.plan_number + 1,
+                    plan_path=plan_path,
+                    plan_sha256=plan_sha256,
+                    planned_at=at,
+                    asked=counts.asked,
+                    reused=counts.reused,
+                    duplicates=counts.duplicates,
+                    awaited=counts.awaited,
+                    rejected=counts.rejected,
+                )
+            )
+            require(moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} was planned meanwhile")
+            self._wait(connection, snapshot, waits_on)
+            self._add_chunks(connection, snapshot, chunks, at)
+            self._event(
+                connection,
+                "snapshot planned",
+                at,
+                workload=snapshot.workload,
+                snapshot=snapshot.id,
+                before=snapshot.state,
+                after=SnapshotState.PLANNED,
+                detail=f"{counts.asked} requests in {len(chunks)} chunks, {counts.reused} reused, "
+                f"{counts.duplicates} duplicates, {counts.awaited} awaited, {counts.rejected} rejected",
+            )
+
+    def next_round_cut(
+        self, snapshot: SnapshotRow, *, of_chunks: Sequence[int], chunks: Sequence[NewChunk], at: datetime
+    ) -> None:
+        """Register the chunks that ask again what `of_chunks` left unanswered."""
+        with self._writing() as connection:
+            for chunk_id in of_chunks:
+                moved = connection.execute(
+                    update(table.chunk)
+                    .where(table.chunk.c.id == chunk_id, table.chunk.c.next_round_cut == 0)
+                    .values(next_round_cut=1)
+                )
+                require(moved.rowcount, f"chunk {chunk_id} has its next round already")
+            self._add_chunks(connection, snapshot, chunks, at)
+            self._event(
+                connection,
+                "next round cut",
+                at,
+                workload=snapshot.workload,
+                snapshot=snapshot.id,
+                detail=f"{sum(c.requests for c in chunks)} requests in {len(chunks)} chunks",
+            )
+
+    def wait_over(self, snapshot: SnapshotRow, *, chunks: Sequence[NewChunk], at: datetime) -> None:
+        """The snapshots it waited on are settled; `chunks` ask what they left unanswered."""
+        with self._writing() as connection:
+            connection.execute(
+                delete_rows(table.snapshot_wait).where(
+                    table.snapshot_wait.c.workload == snapshot.workload,
+                    table.snapshot_wait.c.snapshot == snapshot.id,
+                )
+            )
+            self._add_chunks(connection, snapshot, chunks, at)
+            self._event(
+                connection,
+                "wait over",
+                at,
+                workload=snapshot.workload,
+                snapshot=snapshot.id,
+                detail=f"{sum(c.requests for c in chunks)} requests still to ask",
+            )
+
+    def snapshot_merged(
+        self, snapshot: SnapshotRow, *, succeeded: int, dead: int, rest: Part | None, at: datetime
+    ) -> None:
+        """Each record has its final outcome on disk: the chunks' answered parts, and `rest`."""
+        with self._writing() as connection:
+            moved = connection.execute(
+                update(table.snapshot)
+                .where(
+                    table.snapshot.c.workload == snapshot.workload,
+                    table.snapshot.c.id == snapshot.id,
+                    table.snapshot.c.plan_number == snapshot.plan_number,
+                )
+                .values(state=SnapshotState.MERGED, merged_at=at, merged_plan=snapshot.plan_number, succeeded=succeeded, dead=dead)
+            )
+            require(moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} was planned anew while it was merged")
+            connection.execute(
+                update(table.part)
+                .where(
+                    table.part.c.workload == snapshot.workload,
+                    table.part.c.snapshot == snapshot.id,
+                    table.part.c.kind == "rest",
+                )
+                .values(current=0)
+            )
+            if rest is not None:
+                self._add_part(connection, rest, at)
+            self._event(
+                connection,
+                "snapshot merged",
+                at,
+                workload=snapshot.workload,
+                snapshot=snapshot.id,
+                before=snapshot.state,
+                after=SnapshotState.MERGED,
+                detail=f"{succeeded} succeeded, {dead} dead letters, {snapshot.rejected or 0} rejected",
+            )
+
+    def published(self, version: int, *, path: str, at: datetime) -> None:
+        """A version of the warehouse is out."""
+        with self._writing() as connection:
+            connection.execute(insert(table.publication).values(version=version, path=path, published_at=at))
+            self._event(connection, "warehouse published", at, detail=f"v{version}")
+
+    def _wait(self, connection: Connection, snapshot: SnapshotRow, waits_on: Iterable[SnapshotId]) -> None:
+        known = set(
+            connection.execute(
+                select(table.snapshot_wait.c.waits_on).where(
+                    table.snapshot_wait.c.workload == snapshot.workload,
+                    table.snapshot_wait.c.snapshot == snapshot.id,
+                )
+            ).scalars()
+        )
+        for other in sorted(set(waits_on) - known):
+            connection.execute(
+                insert(table.snapshot_wait).values(workload=snapshot.workload, snapshot=snapshot.id, waits_on=other)
+            )
+
+    def _add_chunks(
+        self, connection: Connection, snapshot: SnapshotRow, chunks: Sequence[NewChunk], at: datetime
+    ) -> None:
+        for new in chunks:
+            connection.execute(
+                insert(table.chunk).values(
+                    workload=snapshot.workload,
+                    snapshot=snapshot.id,
+                    state=ChunkState.READY,
+                    created_at=at,
+                    moved_at=at,
+                    **new.__dict__,
+                )
+            )
+        if chunks:
+            count = func.count()
+            total = select(count).where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)
+            detail = f"{len(chunks)} new, {connection.execute(total).scalar()} in all"
+            self._event(
+                connection, "chunks ready", at, workload=snapshot.workload, snapshot=snapshot.id, after=ChunkState.READY,
+                detail=detail,
+            )  # fmt: skip
+
+    def _add_part(self, connection: Connection, new: Part, at: datetime) -> None:
+        connection.execute(delete_rows(table.part).where(table.part.c.path == new.path))
+        connection.execute(insert(table.part).values(created_at=at, current=1, **new.__dict__))
+
+
+def _snapshot(workload: str, snapshot_id: str):  # type: ignore[no-untyped-def]
+    return select(table.snapshot).where(table.snapshot.c.workload == workload, table.snapshot.c.id == snapshot_id)

@@ -1,0 +1,344 @@
+"""Moves of a chunk, its intents and its batch: the submit protocol's memory.
+
+Each method is one transaction, compare-and-set on the state it expects, and leaves one event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from claude_pipeline.crash import crash_point
+from claude_pipeline.errors import BudgetReached, LedgerError, WorkspaceMismatch
+from claude_pipeline.ledger import table
+from claude_pipeline.ledger.record import BatchId, BatchSeen, ChunkRow, Collected, IntentRow, Part, Tag, Walls
+from claude_pipeline.ledger.snapshot_moves import SnapshotMoves
+from claude_pipeline.ledger.state import (
+    IN_FLIGHT,
+    ChunkState,
+    IntentState,
+    check_chunk_move,
+    check_intent_move,
+)
+from claude_pipeline.ledger.store import require
+
+UNITS_PER_USD = 10_000_000_000
+
+
+class QueueFull(LedgerError):
+    """The tier's queue, or the cap on batches in flight, has no room for the chunk now."""
+
+
+class SubmitMoves(SnapshotMoves):
+    """What may happen to a chunk on its way to an answer."""
+
+    def pin_workspace(self, workspace_id: str | None, *, at: datetime) -> None:
+        """Remember the workspace of the first answer; refuse another one ever after.
+
+        Raises:
+            WorkspaceMismatch: the key belongs to another workspace: its list proves nothing here.
+        """
+        if workspace_id is None:
+            return
+        pinned = self.get_setting("workspace_id")
+        if pinned is None:
+            self.put_setting("workspace_id", workspace_id, at=at, move="workspace pinned")
+        elif pinned != workspace_id:
+            raise WorkspaceMismatch(
+                f"this ledger belongs to workspace {pinned}, the key to {workspace_id}; use a key of {pinned}, "
+                "or another home"
+            )
+
+    def intent_opened(
+        self, chunk: ChunkRow, *, tag: Tag, watermark: BatchId | None, walls: Walls, at: datetime
+    ) -> IntentRow:
+        """Note that a chunk is about to be sent; takes the budget's reserve in the same transaction.
+
+        Raises:
+            BudgetReached: its reserve would pass a wall; the chunk is `held` now.
+            QueueFull: no room in the API's queue now; the chunk stays as it is.
+        """
+        with self._writing() as connection:
+            refusal = self._wall_before(connection, chunk, walls)
+            if refusal is None:
+                intent_id = self._open(connection, chunk, tag, watermark, at)
+                row = connection.execute(select(table.intent).where(table.intent.c.id == intent_id)).mappings().one()
+                return IntentRow.of(row)
+            if chunk.state is ChunkState.READY:
+                self._move(connection, chunk, ChunkState.HELD, at, move="chunk held", error=refusal)
+        raise BudgetReached(refusal)
+
+    def _open(
+        self, connection: Connection, chunk: ChunkRow, tag: Tag, watermark: BatchId | None, at: datetime
+    ) -> int:
+        if chunk.state is ChunkState.HELD:
+            self._move(connection, chunk, ChunkState.READY, at, move="chunk released", error=None)
+        moved = connection.execute(
+            update(table.chunk)
+            .where(table.chunk.c.id == chunk.id, table.chunk.c.state == ChunkState.READY)
+            .values(
+                state=ChunkState.SENDING, moved_at=at, attempts=chunk.attempts + 1, error=None, error_type=None,
+                not_before=None, batch_id=None,
+            )
+        )  # fmt: skip
+        require(moved.rowcount, f"chunk {chunk.partition_key} is no longer ready")
+        opened = connection.execute(
+            insert(table.intent).values(
+                chunk_id=chunk.id,
+                tag=tag,
+                requests=chunk.requests,
+                watermark=watermark,
+                state=IntentState.OPEN,
+                created_at=at,
+            )
+        )
+        key = opened.inserted_primary_key
+        assert key is not None
+        self._chunk_event(
+            connection, "intent opened", chunk, at, intent_id=key[0], before=chunk.state, after=ChunkState.SENDING, detail=tag
+        )
+        return int(key[0])
+
+    def wall_before(self, chunk: ChunkRow, walls: Walls) -> str | None:
+        """The sentence of the budget that forbids sending a chunk now; None where none does."""
+        with self._reading() as connection:
+            return self._budget_before(connection, chunk, walls)
+
+    def _wall_before(self, connection: Connection, chunk: ChunkRow, walls: Walls) -> str | None:
+        """As `wall_before`; raises QueueFull where only room is missing."""
+        in_flight = table.chunk.c.state.in_([ChunkState.SENDING, ChunkState.LIVE])
+        queued, batches = connection.execute(
+            select(func.coalesce(func.sum(table.chunk.c.requests), 0), func.count()).where(in_flight)
+        ).one()
+        if batches >= walls.batches_in_flight or (batches and queued + chunk.requests > walls.queued_requests):
+            raise QueueFull(
+                f"{batches} batches with {queued:,} requests are in the API's queue of {walls.queued_requests:,}; "
+                f"chunk {chunk.partition_key} waits for room"
+            )
+        return self._budget_before(connection, chunk, walls)
+
+    def _budget_before(self, connection: Connection, chunk: ChunkRow, walls: Walls) -> str | None:
+        of_snapshot = (table.chunk.c.workload == chunk.workload) & (table.chunk.c.snapshot == chunk.snapshot)
+        if walls.snapshot_units is not None:
+            committed = _committed(connection, of_snapshot)
+            if committed + chunk.reserve_units > walls.snapshot_units:
+                return _over("budget_usd", committed, chunk.reserve_units, walls.snapshot_units)
+        if walls.ledger_units is not None:
+            committed = _committed(connection, None)
+            if committed + chunk.reserve_units > walls.ledger_units:
+                return _over("CLAUDE_PIPELINE_BUDGET_USD", committed, chunk.reserve_units, walls.ledger_units)
+        return None
+
+    def intent_live(self, intent: IntentRow, seen: BatchSeen, *, at: datetime, move: str = "batch created") -> None:
+        """The API accepted it under that batch id (`move="batch adopted"` when found later)."""
+        with self._writing() as connection:
+            chunk = self._chunk_of(connection, intent)
+            self._move_intent(connection, intent, IntentState.LIVE, at, batch_id=seen.id)
+            self._see(connection, seen, at, chunk_id=chunk.id, tag=intent.tag)
+            self._move(
+                connection, chunk, ChunkState.LIVE, at, move=move, intent_id=intent.id, batch_id=seen.id, error=None
+            )
+            crash_point("intent_live.before_commit")
+
+    def intent_refused(
+        self,
+        intent: IntentRow,
+        *,
+        chunk_state: ChunkState,
+        error: str,
+        error_type: str,
+        not_before: datetime | None,
+        at: datetime,
+    ) -> None:
+        """The API refused it clearly, or it never left: the chunk is ready again, or failed."""
+        with self._writing() as connection:
+            chunk = self._chunk_of(connection, intent)
+            self._move_intent(connection, intent, IntentState.REJECTED, at)
+            self._move(
+                connection,
+                chunk,
+                chunk_state,
+                at,
+                move="create refused",
+                intent_id=intent.id,
+                error=error,
+                error_type=error_type,
+                not_before=not_before,
+            )
+
+    def intent_doubted(self, intent: IntentRow, *, reason: str, at: datetime) -> None:
+        """No clear answer: nothing is sent again until the API's list has told."""
+        with self._writing() as connection:
+            chunk = self._chunk_of(connection, intent)
+            self._move_intent(connection, intent, IntentState.DOUBT, at, doubt_at=at, doubt_reason=reason)
+            self._chunk_event(connection, "create in doubt", chunk, at, intent_id=intent.id, detail=reason)
+
+    def candidates_frozen(self, intent: IntentRow, candidates: Sequence[BatchId], *, at: datetime) -> None:
+        """These batches, and no later one, may be the doubtful intent's."""
+        with self._writing() as connection:
+            chunk = self._chunk_of(connection, intent)
+            moved = connection.execute(
+                update(table.intent)
+                .where(table.intent.c.id == intent.id, table.intent.c.state == IntentState.DOUBT)
+                .values(candidates=json.dumps(list(candidates)))
+            )
+            require(moved.rowcount, f"intent {intent.tag} is no longer in doubt")
+            self._chunk_event(
+                connection, "candidates frozen", chunk, at, intent_id=intent.id, detail=", ".join(candidates) or "none"
+            )
+
+    def intent_absent(self, intent: IntentRow, *, at: datetime) -> None:
+        """The API's list shows that it was not accepted: the chunk is ready again."""
+        with self._writing() as connection:
+            chunk = self._chunk_of(connection, intent)
+            self._move_intent(connection, intent, IntentState.ABSENT, at)
+            self._move(connection, chunk, ChunkState.READY, at, move="create was not accepted", intent_id=intent.id)
+
+    def batch_foreign(self, seen: BatchSeen, *, at: datetime) -> None:
+        """A batch of our workspace that is not of this ledger."""
+        with self._writing() as connection:
+            self._see(connection, seen, at, chunk_id=None, tag=None)
+            self._event(connection, "batch is not ours", at, batch_id=seen.id)
+
+    def batch_seen(self, seen: BatchSeen, *, at: datetime) -> None:
+        """What a poll said of one of our batches; its end moves the chunk on. Safe to repeat."""
+        with self._writing() as connection:
+            row = connection.execute(select(table.batch).where(table.batch.c.id == seen.id)).mappings().first()
+            if row is None or row["chunk_id"] is None:
+                return
+            self._see(connection, seen, at, chunk_id=row["chunk_id"], tag=row["tag"])
+            if not seen.ended:
+                return
+            chunk = self._chunk(connection, row["chunk_id"])
+            if chunk.state is ChunkState.LIVE and chunk.batch_id == seen.id:
+                self._move(
+                    connection, chunk, ChunkState.ENDED, at, move="batch ended", batch_id=seen.id,
+                    detail=", ".join(f"{count} {outcome}" for outcome, count in seen.counts.items() if count),
+                )  # fmt: skip
+
+    def chunk_collected(self, chunk: ChunkRow, collected: Collected, parts: Sequence[Part], *, at: datetime) -> None:
+        """Its results are on disk; the reserve shrinks to what was spent. Safe to repeat."""
+        with self._writing() as connection:
+            found = self._chunk(connection, chunk.id)
+            if found.state is ChunkState.DONE:
+                return
+            connection.execute(
+                update(table.intent)
+                .where(table.intent.c.batch_id == chunk.batch_id, table.intent.c.state == IntentState.LIVE)
+                .values(state=IntentState.CLOSED, settled_at=at)
+            )
+            for part in parts:
+                self._add_part(connection, part, at)
+            for spend in collected.spend:
+                connection.execute(insert(table.spend).values(chunk_id=chunk.id, **spend.__dict__))
+            self._move(
+                connection,
+                found,
+                ChunkState.DONE,
+                at,
+                move="chunk collected",
+                batch_id=chunk.batch_id,
+                detail=f"{collected.succeeded} succeeded, {collected.errored} errored, {collected.canceled} canceled, "
+                f"{collected.expired} expired",
+                collected_at=at,
+                succeeded=collected.succeeded,
+                errored=collected.errored,
+                canceled=collected.canceled,
+                expired=collected.expired,
+                retryable=collected.retryable,
+                invalid=collected.invalid,
+                input_tokens=collected.input_tokens,
+                output_tokens=collected.output_tokens,
+                cost_units=collected.cost_units,
+            )
+            crash_point("chunk_collected.before_commit")
+
+    def chunk_ready_again(self, chunk: ChunkRow, *, at: datetime) -> None:
+        """A person sends a failed chunk again. Nothing of it was accepted, so nothing was paid."""
+        with self._writing() as connection:
+            self._move(connection, chunk, ChunkState.READY, at, move="chunk sent again by hand", error=None)
+
+    def _move(
+        self,
+        connection: Connection,
+        chunk: ChunkRow,
+        after: ChunkState,
+        at: datetime,
+        *,
+        move: str,
+        intent_id: int | None = None,
+        detail: str | None = None,
+        **columns: object,
+    ) -> None:
+        check_chunk_move(chunk.state, after)
+        moved = connection.execute(
+            update(table.chunk)
+            .where(table.chunk.c.id == chunk.id, table.chunk.c.state == chunk.state)
+            .values(state=after, moved_at=at, **columns)
+        )
+        require(moved.rowcount, f"chunk {chunk.partition_key} is no longer {chunk.state}")
+        batch_id = columns.get("batch_id", chunk.batch_id)
+        self._chunk_event(
+            connection, move, chunk, at, intent_id=intent_id, batch_id=batch_id, before=chunk.state, after=after,
+            detail=detail or columns.get("error"),
+        )  # fmt: skip
+
+    def _move_intent(
+        self, connection: Connection, intent: IntentRow, after: IntentState, at: datetime, **columns: object
+    ) -> None:
+        check_intent_move(intent.state, after)
+        moved = connection.execute(
+            update(table.intent)
+            .where(table.intent.c.id == intent.id, table.intent.c.state == intent.state)
+            .values(state=after, settled_at=None if after is IntentState.DOUBT else at, **columns)
+        )
+        require(moved.rowcount, f"intent {intent.tag} is no longer {intent.state}")
+
+    def _chunk_event(
+        self, connection: Connection, move: str, chunk: ChunkRow, at: datetime, **columns: object
+    ) -> None:
+        self._event(
+            connection, move, at, workload=chunk.workload, snapshot=chunk.snapshot, chunk_id=chunk.id, **columns
+        )
+
+    def _see(
+        self, connection: Connection, seen: BatchSeen, at: datetime, *, chunk_id: int | None, tag: str | None
+    ) -> None:
+        values = {
+            "chunk_id": chunk_id,
+            "tag": tag,
+            "requests": seen.requests,
+            "status": seen.status,
+            "created_at": seen.created_at,
+            "expires_at": seen.expires_at,
+            "ended_at": seen.ended_at,
+            "archived_at": seen.archived_at,
+            "counts": json.dumps(seen.counts),
+            "seen_at": at,
+        }
+        done = connection.execute(update(table.batch).where(table.batch.c.id == seen.id).values(**values))
+        if done.rowcount == 0:
+            connection.execute(insert(table.batch).values(id=seen.id, **values))
+
+    def _chunk(self, connection: Connection, chunk_id: int) -> ChunkRow:
+        return ChunkRow.of(connection.execute(select(table.chunk).where(table.chunk.c.id == chunk_id)).mappings().one())
+
+    def _chunk_of(self, connection: Connection, intent: IntentRow) -> ChunkRow:
+        return self._chunk(connection, intent.chunk_id)
+
+
+def _committed(connection: Connection, where: object) -> int:
+    """Spent by collected chunks plus reserved by those in flight."""
+    reserved = select(func.coalesce(func.sum(table.chunk.c.reserve_units), 0)).where(table.chunk.c.state.in_(IN_FLIGHT))
+    spent = select(func.coalesce(func.sum(table.chunk.c.cost_units), 0)).where(table.chunk.c.state == ChunkState.DONE)
+    if where is not None:
+        reserved, spent = reserved.where(where), spent.where(where)  # type: ignore[arg-type]
+    return int(connection.execute(reserved).scalar_one()) + int(connection.execute(spent).scalar_one())
+
+
+def _over(wall: str, committed: int, reserve: int, limit: int) -> str:
+    usd = [f"${units / UNITS_PER_USD:,.4f}" for units in (committed, reserve, limit)]
+    return f"would pass {wall}: {usd[0]} committed + {usd[1]} reserved for this chunk > {usd[2]}; raise {wall} to go on"

@@ -1,0 +1,261 @@
+"""The ledger's tables. Every move of a chunk, intent, snapshot or batch leaves one row in `event`.
+
+Times are UTC. Amounts of money are integers of 1e-10 USD (`*_units`). Paths are relative to the
+home. Checksums are hex sha256 of the file named beside them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from claude_pipeline.ledger.state import OWNING_INTENTS, ChunkState, IntentState, SnapshotState
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime in UTC; SQLite keeps it without zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _one_of(column: str, states: type[ChunkState] | type[IntentState] | type[SnapshotState]) -> CheckConstraint:
+    names = ", ".join(f"'{state.value}'" for state in states)
+    return CheckConstraint(f"{column} IN ({names})", name=f"{column}_known")
+
+
+Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite gives ids to INTEGER primary keys only
+metadata = MetaData()
+
+setting = Table(
+    "setting",  # what the ledger knows of itself: ledger_id, schema_version, workspace_id, stopped
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+workload = Table(
+    "workload",  # one row per workload name ever run
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("source", Text),  # its YAML file; two living files with one name are refused
+    Column("cadence", String(16), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+snapshot = Table(
+    "snapshot",  # one row per immutable set of records
+    metadata,
+    Column("workload", String(63), primary_key=True),
+    Column("id", String(64), primary_key=True),  # <partition>.<number>
+    Column("partition", String(32), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", String(64), nullable=False),  # sha256 of its file: also its checksum
+    Column("records", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    # of the current plan: which question each record asks
+    Column("plan_number", Integer, nullable=False, default=0),
+    Column("plan_path", Text),
+    Column("plan_sha256", String(64)),
+    Column("planned_at", Moment),
+    Column("asked", BigInteger),  # requests cut for this plan
+    Column("reused", BigInteger),  # records whose question an earlier snapshot answered
+    Column("duplicates", BigInteger),  # records whose question another record of it asks
+    Column("awaited", BigInteger),  # records whose question is on its way in another snapshot
+    Column("rejected", BigInteger),  # records that cannot become a request
+    # of the current merge
+    Column("merged_at", Moment),
+    Column("merged_plan", Integer),  # the plan_number it merged
+    Column("succeeded", BigInteger),
+    Column("dead", BigInteger),
+    CheckConstraint("merged_at IS NULL OR succeeded IS NOT NULL", name="merged_has_counts"),
+    _one_of("state", SnapshotState),
+    UniqueConstraint("workload", "partition", "number"),
+)
+
+snapshot_wait = Table(
+    "snapshot_wait",  # a snapshot some of whose records wait for answers on their way in another
+    metadata,
+    Column("workload", String(63), primary_key=True),
+    Column("snapshot", String(64), primary_key=True),
+    Column("waits_on", String(64), primary_key=True),
+)
+
+chunk = Table(
+    "chunk",  # one row per chunk of requests meant for one batch
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=True),
+    Column("workload", String(63), nullable=False),
+    Column("snapshot", String(64), nullable=False),
+    Column("key", String(32), nullable=False),  # r<round>-<number, four digits>
+    Column("round", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("plan_number", Integer, nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("reserve_units", BigInteger, nullable=False),
+    Column("first_row", BigInteger, nullable=False),
+    Column("last_row", BigInteger, nullable=False),
+    Column("params_path", Text, nullable=False),
+    Column("params_sha256", String(64), nullable=False),
+    Column("index_path", Text, nullable=False),
+    Column("index_sha256", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("moved_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),  # times it was sent
+    Column("not_before", Moment),  # after a 429: when it may be tried again
+    Column("error", Text),  # why it failed or waits, for people
+    Column("error_type", String(64)),
+    Column("batch_id", String(128)),
+    # of what was collected
+    Column("collected_at", Moment),
+    Column("succeeded", Integer),
+    Column("errored", Integer),
+    Column("canceled", Integer),
+    Column("expired", Integer),
+    Column("retryable", Integer),  # of the unanswered: those another round may answer
+    Column("invalid", Integer),  # of the succeeded: answers outside the output schema
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_units", BigInteger),
+    Column("next_round_cut", Integer, nullable=False, default=0),  # 1 once its retryables are in a later chunk
+    _one_of("state", ChunkState),
+    CheckConstraint("state != 'done' OR collected_at IS NOT NULL", name="done_is_collected"),
+    CheckConstraint("state NOT IN ('live', 'ended', 'done') OR batch_id IS NOT NULL", name="live_has_batch"),
+    UniqueConstraint("workload", "snapshot", "key"),
+    ForeignKeyConstraint(["workload", "snapshot"], ["snapshot.workload", "snapshot.id"]),
+    Index("chunk_by_state", "state", "workload"),
+)
+
+intent = Table(
+    "intent",  # one row per time a chunk was about to be sent
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=True),
+    Column("chunk_id", Big, nullable=False),
+    Column("tag", String(32), nullable=False, unique=True),
+    Column("requests", Integer, nullable=False),
+    Column("watermark", String(128)),  # newest batch at the API before; null where there was none
+    Column("state", String(16), nullable=False),
+    Column("batch_id", String(128), unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("doubt_at", Moment),
+    Column("doubt_reason", Text),
+    Column("candidates", Text),  # JSON list of batch ids, frozen when the settle time is over
+    Column("settled_at", Moment),
+    _one_of("state", IntentState),
+    ForeignKeyConstraint(["chunk_id"], ["chunk.id"]),
+    Index(
+        "intent_one_living_per_chunk",
+        "chunk_id",
+        unique=True,
+        sqlite_where=text("state IN ({})".format(", ".join(f"'{s.value}'" for s in sorted(OWNING_INTENTS)))),
+        postgresql_where=text("state IN ({})".format(", ".join(f"'{s.value}'" for s in sorted(OWNING_INTENTS)))),
+    ),
+    Index("intent_by_state", "state"),
+)
+
+batch = Table(
+    "batch",  # one row per Message Batch of ours, and per foreign one we had to look at
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("chunk_id", Big),  # null: not ours
+    Column("tag", String(32)),
+    Column("requests", Integer, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("created_at", Moment, nullable=False),  # all as the API says
+    Column("expires_at", Moment),
+    Column("ended_at", Moment),
+    Column("archived_at", Moment),
+    Column("counts", Text),  # JSON of request_counts when it ended
+    Column("seen_at", Moment, nullable=False),  # by our clock
+    Index("batch_by_chunk", "chunk_id"),
+)
+
+spend = Table(
+    "spend",  # what a collected chunk cost, by model and lane
+    metadata,
+    Column("chunk_id", Big, primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("lane", String(16), primary_key=True),
+    Column("billed_at", Moment, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cost_units", BigInteger, nullable=False),
+)
+
+part = Table(
+    "part",  # files of rows that later steps trust
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("kind", String(16), nullable=False),  # attempts, answered (of a chunk) or rest (of a merge)
+    Column("workload", String(63), nullable=False),
+    Column("snapshot", String(64), nullable=False),
+    Column("plan_number", Integer, nullable=False),
+    Column("chunk_id", Big),
+    Column("rows", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("current", Integer, nullable=False, default=1),  # 0: superseded by a later merge
+    Index("part_by_snapshot", "workload", "snapshot", "kind"),
+)
+
+publication = Table(
+    "publication",  # one row per published version of the warehouse
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("published_at", Moment, nullable=False),
+)
+
+event = Table(
+    "event",  # the story of everything above
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False),
+    Column("move", String(48), nullable=False),
+    Column("workload", String(63)),
+    Column("snapshot", String(64)),
+    Column("chunk_id", Big),
+    Column("intent_id", Big),
+    Column("batch_id", String(128)),
+    Column("before", String(16)),
+    Column("after", String(16)),
+    Column("detail", Text),
+    Index("event_by_chunk", "chunk_id"),
+)

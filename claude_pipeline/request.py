@@ -1,0 +1,186 @@
+"""Turn a record into a request: the rendered prompt, the params as canonical JSON, the fingerprint.
+
+All requests of a workload share everything but the prompt, and the canonical JSON sorts its keys;
+so the params are one constant head, the prompt as a JSON string, one constant tail. The
+fingerprint is the sha256 of exactly these bytes: equal fingerprints are the same question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import orjson
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from claude_pipeline.errors import PromptInvalid
+from claude_pipeline.workload import Workload
+
+PROMPT_BYTES_MAX = 20_000_000  # one rendered prompt; far over any model's context, far under memory
+_SENTINEL = "\x00prompt\x00"
+
+RejectCode = Literal[
+    "missing_text", "not_text", "empty_prompt", "bad_unicode", "control_char", "template_failed", "too_large"
+]
+
+
+class Request(NamedTuple):
+    """One question, ready to be sent. `row` is the record's row in its snapshot, from 0."""
+
+    row: int
+    record_id: str
+    fingerprint: bytes  # sha256 of params, 32 bytes
+    params: bytes  # canonical JSON of the Messages params
+
+
+class Rejection(NamedTuple):
+    """A record that cannot become a request, and why; `detail` holds no text of the record."""
+
+    row: int
+    record_id: str
+    code: RejectCode
+    detail: str
+
+
+class _Unusable(Exception):
+    """A value that must not be rendered. Its message names the kind, never the value."""
+
+    def __init__(self, code: RejectCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code: RejectCode = code
+        self.detail = detail
+
+
+def _usable(value: Any) -> Any:
+    """Jinja's `finalize`: what may not become text in a prompt (`None`, NaN) stops the record."""
+    if value is None:
+        raise _Unusable("missing_text", "a column is null")
+    if isinstance(value, float) and math.isnan(value):
+        raise _Unusable("not_text", "a column is NaN")
+    return value
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def __init__(self) -> None:
+        # No loader: include and import have nowhere to read from.
+        super().__init__(undefined=StrictUndefined, finalize=_usable, autoescape=False, keep_trailing_newline=False)
+
+
+_STATEMENTS_REFUSED = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+
+
+class Prompt:
+    """A compiled template over a record's columns.
+
+    Raises:
+        PromptInvalid: syntax, a statement that is not allowed, or a column that does not exist.
+    """
+
+    def __init__(self, template: str, columns: Iterable[str], *, place: str = "prompt") -> None:
+        environment = _Environment()
+        try:
+            tree = environment.parse(template)
+            for node in tree.find_all(_STATEMENTS_REFUSED):
+                raise PromptInvalid(f"{place} line {node.lineno}: {type(node).__name__.lower()} is not allowed")
+            for attribute in tree.find_all(nodes.Getattr):
+                if attribute.attr.startswith("_"):
+                    raise PromptInvalid(f"{place} line {attribute.lineno}: {attribute.attr!r} is not allowed")
+            self._template = environment.from_string(template)
+        except TemplateSyntaxError as error:
+            raise PromptInvalid(f"{place} line {error.lineno}: {error.message}") from None
+        known = list(columns)
+        asked = meta.find_undeclared_variables(tree) - set(environment.globals)
+        for name in sorted(asked - set(known)):
+            raise PromptInvalid(f"{place}: asks for {{{{ {name} }}}}, but the records have only {', '.join(known)}")
+        self.columns = tuple(name for name in known if name in asked)
+
+    def render(self, record: Mapping[str, Any]) -> str:
+        """The prompt's text.
+
+        Raises:
+            _Unusable: the record cannot be asked; `code` and `detail` say why.
+        """
+        try:
+            text = self._template.render(record)
+        except _Unusable as problem:
+            null = [name for name in self.columns if record.get(name) is None]
+            if problem.code == "missing_text" and null:
+                raise _Unusable("missing_text", f"column {null[0]} is null") from None
+            raise
+        except UndefinedError:
+            raise _Unusable("missing_text", "a field that the prompt asks for is missing") from None
+        except (SecurityError, TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise _Unusable("template_failed", f"the template failed ({type(error).__name__})") from None
+        if len(text) > PROMPT_BYTES_MAX:
+            raise _Unusable("too_large", f"the prompt is {len(text):,} characters")
+        if not text or text.isspace():
+            raise _Unusable("empty_prompt", "the prompt is blank")
+        return text
+
+
+@dataclass(frozen=True)
+class RequestMaker:
+    """Makes the requests of one workload."""
+
+    prompt: Prompt
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, workload: Workload, columns: Iterable[str]) -> RequestMaker:
+        """Raises PromptInvalid, WorkloadInvalid (an unreadable prompt_file)."""
+        prompt = Prompt(workload.template(), columns, place=f"{workload.place}: prompt")
+        blob = orjson.dumps(params_of(workload, _SENTINEL), option=orjson.OPT_SORT_KEYS)
+        head, tail = blob.split(orjson.dumps(_SENTINEL))
+        return cls(prompt, head, tail)
+
+    def make(self, row: int, record_id: str, record: Mapping[str, Any]) -> Request | Rejection:
+        """One record to one request, or the reason why not."""
+        try:
+            text = self.prompt.render(record)
+            params = self.head + orjson.dumps(text) + self.tail
+        except _Unusable as problem:
+            return Rejection(row, record_id, problem.code, problem.detail)
+        except (orjson.JSONEncodeError, UnicodeEncodeError):
+            return Rejection(row, record_id, "bad_unicode", "the prompt holds a lone surrogate")
+        if b"\\u0000" in params and "\x00" in text:
+            return Rejection(row, record_id, "control_char", "the prompt holds a NUL character")
+        return Request(row, record_id, hashlib.sha256(params).digest(), params)
+
+
+def params_of(workload: Workload, prompt: str) -> dict[str, Any]:
+    """The Messages params of a prompt, as the workload wants them."""
+    params: dict[str, Any] = {
+        **workload.params,
+        "model": workload.model,
+        "max_tokens": workload.max_tokens,
+        "messages": [{"role": "user", "content": prompt}],
+    }
+    if workload.system is not None:
+        params["system"] = workload.system
+    if workload.output is not None:
+        config = dict(workload.params.get("output_config", {}))
+        params["output_config"] = {**config, "format": {"type": "json_schema", "schema": closed(workload.output)}}
+    return params
+
+
+def closed(schema: Any) -> Any:
+    """The schema with `additionalProperties: false` on each object, which the API demands."""
+    match schema:
+        case dict():
+            inner = {key: closed(value) for key, value in schema.items()}
+            if schema.get("type") == "object" and "properties" in schema:
+                inner.setdefault("additionalProperties", False)
+            return inner
+        case list():
+            return [closed(item) for item in schema]
+        case _:
+            return schema
+
+
+__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "closed", "params_of"]

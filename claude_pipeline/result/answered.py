@@ -1,0 +1,55 @@
+"""The records that a chunk answered, as merged rows: fused with collecting, flat in memory.
+
+Both sides are in the order of the snapshot's rows, so the join is a walk: the snapshot's row groups
+that hold the chunk's rows are read one after another, and of each the answered rows are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from claude_pipeline.result.schema import merged_schema
+
+
+def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output: list[pa.Field], path: Path) -> int:
+    """Write the merged rows of a chunk's succeeded requests to `path`; returns how many.
+
+    `attempts` is in the order of the snapshot's rows, as a chunk's index is.
+    """
+    answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
+    with pq.ParquetFile(snapshot, pre_buffer=False) as file:
+        schema = merged_schema(file.schema_arrow, output)
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+            for records, results in _walk(file, answered):
+                writer.write_batch(_joined(records, results, snapshot_id, schema))
+    return int(answered.num_rows)
+
+
+def _walk(file: pq.ParquetFile, answered: pa.Table) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+    """Pairs of snapshot rows and their results, row group by row group."""
+    rows = answered.column("row").to_numpy()
+    first = 0
+    for group in range(file.metadata.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        begin, end = np.searchsorted(rows, [first, first + count])
+        if end > begin:
+            start = first
+            for batch in file.iter_batches(batch_size=10_000, row_groups=[group]):
+                low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+                if high > low:
+                    yield batch.take(pa.array(rows[low:high] - start)), answered.slice(low, high - low)
+                start += batch.num_rows
+        first += count
+
+
+def _joined(records: pa.RecordBatch, results: pa.Table, snapshot_id: str, schema: pa.Schema) -> pa.RecordBatch:
+    own = records.schema.names[1:]  # without record_id, in the order of the merged schema
+    arrays = [pa.repeat(pa.scalar(snapshot_id), records.num_rows), *(records.column(name) for name in own)]
+    arrays += [results.column(name).combine_chunks() for name in schema.names[1 + len(own) :]]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

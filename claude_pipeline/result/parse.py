@@ -1,0 +1,285 @@
+"""Raw result lines of a batch -> one row per request of its chunk.
+
+Lines come in any order and are joined on custom_id. They are split on newline bytes only: a text
+may hold U+2028 or U+0085, at which other splitters cut. A file that does not hold exactly the
+chunk's requests is refused; a line that cannot be read costs its own record only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import orjson
+import pyarrow as pa
+
+from claude_pipeline.errors import ResultsIncomplete
+from claude_pipeline.result.schema import attempts_schema
+
+UNITS_PER_USD = 10_000_000_000
+OUTCOMES = ("succeeded", "errored", "canceled", "expired")
+
+CostUnits = Callable[[str, Mapping[str, Any]], int | None]  # model of the answer, its usage -> 1e-10 USD
+VerdictOf = Callable[[str, str], str]  # error type, message -> retry, permanent or stop
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What all rows of one batch share."""
+
+    snapshot: str
+    chunk: str
+    attempt: int
+    tag: str
+    batch_id: str
+    model: str
+    answered_at: datetime | None
+    counts: Mapping[str, int]  # of the API: outcome -> lines
+
+
+@dataclass
+class Parsed:
+    """Rows of a batch, by position; see `result.schema.attempts_schema`."""
+
+    table: pa.Table
+    outcomes: Counter[str]
+    retryable: int
+    invalid: int
+    unreadable: int
+    stops: list[str] = field(default_factory=list)  # messages that mean the account, not the request
+
+
+class OutputReader:
+    """Turns an answer's text into the output's columns, checked against the schema."""
+
+    def __init__(self, schema: Mapping[str, Any] | None, fields: list[pa.Field]) -> None:
+        self.fields = fields
+        properties = list(schema["properties"]) if schema is not None else []
+        self._columns = list(zip(properties, (f.type for f in fields), strict=True))
+        self._validator = jsonschema_rs.validator_for(dict(schema)) if schema is not None else None
+
+    def read(self, answer: str | None) -> tuple[list[Any], str | None]:
+        """Values in the order of `fields`, and what is wrong with the answer (None: it is valid)."""
+        nothing: list[Any] = [None] * len(self.fields)
+        if self._validator is None:
+            return nothing, None
+        if answer is None:
+            return nothing, "no text in the answer"
+        try:
+            document = orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            return nothing, "the answer is not JSON"
+        if not isinstance(document, dict):
+            return nothing, "the answer is not a JSON object"
+        wrong = None if self._validator.is_valid(document) else "the answer does not fit the output schema"
+        return [fit(document.get(name), kind) for name, kind in self._columns], wrong
+
+
+def fit(value: Any, kind: pa.DataType) -> Any:
+    """`value` as a column of that type takes it; null where it cannot (the answer's text keeps it)."""
+    if value is None:
+        return None
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else orjson.dumps(value).decode()
+    if pa.types.is_boolean(kind):
+        return value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return None
+    if pa.types.is_integer(kind):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return int(value) if whole and -(2**63) <= value < 2**63 else None
+    if pa.types.is_floating(kind):
+        return float(value) if isinstance(value, int | float) else None
+    if pa.types.is_list(kind):
+        return [fit(item, kind.value_type) for item in value] if isinstance(value, list) else None
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {inner.name: fit(value.get(inner.name), inner.type) for inner in kind}
+    return None
+
+
+def parse_results(
+    download: Path,
+    index: pa.Table,
+    facts: BatchFacts,
+    reader: OutputReader,
+    *,
+    cost_units: CostUnits,
+    verdict_of: VerdictOf,
+) -> Parsed:
+    """One row per request of the chunk, in the order of its index.
+
+    Raises:
+        ResultsIncomplete: lines are missing, foreign or contradictory; download again.
+    """
+    lines = _Lines(facts, index.num_rows)
+    with download.open("rb") as file:
+        for line in file:
+            if not line.isspace():
+                lines.take(line)
+    lines.check()
+    rows = _Rows(facts, reader, cost_units, verdict_of)
+    for document in lines.by_position:
+        rows.add(document)
+    return rows.parsed(index, lines.unreadable)
+
+
+class _Lines:
+    """The lines of a download, by position."""
+
+    def __init__(self, facts: BatchFacts, requests: int) -> None:
+        self._facts, self._requests = facts, requests
+        self._prefix = f"{facts.tag}-"
+        self.by_position: list[dict[str, Any] | None] = [None] * requests
+        self.read = self.unreadable = 0
+
+    def take(self, line: bytes) -> None:
+        self.read += 1
+        document = _load(line)
+        custom_id = document.get("custom_id") if document else None
+        if document is None or not isinstance(custom_id, str) or not isinstance(document.get("result"), dict):
+            self.unreadable += 1
+            return
+        position = custom_id.removeprefix(self._prefix)
+        if position == custom_id or not position.isdecimal() or int(position) >= self._requests:
+            raise ResultsIncomplete(
+                f"results of {self._facts.batch_id} carry the id {custom_id!r}, which is of no request of chunk "
+                f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
+            )
+        known = self.by_position[int(position)]
+        if known is not None and known != document:
+            raise ResultsIncomplete(f"results of {self._facts.batch_id} hold two different answers to {custom_id}")
+        if known is not None:
+            self.read -= 1
+        self.by_position[int(position)] = document
+
+    def check(self) -> None:
+        expected = sum(self._facts.counts.values())
+        if self.read != expected or expected != self._requests:
+            raise ResultsIncomplete(
+                f"results of {self._facts.batch_id}: {self.read:,} lines, the batch counts {expected:,}, the chunk has "
+                f"{self._requests:,}; downloading again"
+            )
+        found = Counter(_type(document) for document in self.by_position if document is not None)
+        for outcome, count in self._facts.counts.items():
+            if self.unreadable == 0 and outcome in OUTCOMES and found[outcome] != count:
+                raise ResultsIncomplete(
+                    f"results of {self._facts.batch_id}: {found[outcome]:,} {outcome}, the batch counts {count:,}"
+                )
+
+
+class _Rows:
+    """Columns being filled, one value per request."""
+
+    def __init__(
+        self, facts: BatchFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf
+    ) -> None:
+        self._facts, self._reader, self._cost_units, self._verdict_of = facts, reader, cost_units, verdict_of
+        names = ("outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
+                 "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message")  # fmt: skip
+        self._columns: dict[str, list[Any]] = {name: [] for name in names}
+        self._output: list[list[Any]] = []
+        self._nothing: list[Any] = [None] * len(reader.fields)
+        self.invalid = 0
+        self.stops: list[str] = []
+
+    def add(self, document: dict[str, Any] | None) -> None:
+        if document is None:
+            self._error("errored", "unreadable_result", "the API's result line cannot be read; its raw text is kept")
+            return
+        result = document["result"]
+        match result.get("type"):
+            case "succeeded" if isinstance(result.get("message"), dict):
+                self._answer(result["message"])
+            case "errored":
+                # Doubly nested, as the API sends it: result.error.error.type.
+                outer = result.get("error") or {}
+                error = outer.get("error") if isinstance(outer.get("error"), dict) else outer
+                self._error("errored", str(error.get("type", "api_error")), str(error.get("message", "")))
+            case "expired":
+                self._error("expired", "expired", "the batch ended before it was asked")
+            case "canceled":
+                self._error("canceled", "canceled", "the batch was canceled before it was asked")
+            case unknown:
+                self._error("errored", "unknown_result_type", f"the API sent a result of the unknown type {unknown!r}")
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        texts = [block.get("text", "") for block in message.get("content") or () if block.get("type") == "text"]
+        answer = "".join(texts) if texts else None
+        usage = message.get("usage") or {}
+        model = str(message.get("model") or self._facts.model)
+        values, wrong = self._reader.read(answer)
+        units = self._cost_units(model, usage)
+        if wrong is not None:
+            self.invalid += 1
+        self._output.append(values)
+        self._append(
+            "succeeded", "answered", answer, model, message.get("stop_reason"), message.get("id"),
+            usage.get("input_tokens"), usage.get("output_tokens"), usage.get("cache_creation_input_tokens") or 0,
+            usage.get("cache_read_input_tokens") or 0, None if units is None else units / UNITS_PER_USD,
+            None if wrong is None else "invalid_output", wrong,
+        )  # fmt: skip
+
+    def _error(self, outcome: str, kind: str, message: str) -> None:
+        verdict = self._verdict_of(kind, message)
+        if verdict == "stop":
+            self.stops.append(message)
+        self._output.append(self._nothing)
+        self._append(outcome, verdict, None, self._facts.model, None, None, 0, 0, 0, 0, 0.0, kind, message)
+
+    def _append(self, *values: Any) -> None:
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column.append(value)
+
+    def parsed(self, index: pa.Table, unreadable: int) -> Parsed:
+        facts, count = self._facts, index.num_rows
+        schema = attempts_schema(self._reader.fields)
+        constants: dict[str, Any] = {
+            "snapshot": facts.snapshot, "chunk": facts.chunk, "batch_id": facts.batch_id, "attempt": facts.attempt,
+            "lane": "batch", "answered_at": facts.answered_at,
+        }  # fmt: skip
+        columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in constants.items()}
+        for name in ("position", "row", "record_id", "fingerprint"):
+            columns[name] = index.column(name)
+        columns["custom_id"] = pa.array([f"{facts.tag}-{position}" for position in range(count)], pa.string())
+        outcomes = self._columns["outcome"]
+        columns["answer_source"] = pa.array(["batch" if o == "succeeded" else None for o in outcomes], pa.string())
+        for name, values in self._columns.items():
+            columns[name] = pa.array(values, schema.field(name).type)
+        for number, output in enumerate(self._reader.fields):
+            columns[output.name] = pa.array([row[number] for row in self._output], output.type)
+        verdicts = Counter(self._columns["verdict"])
+        return Parsed(
+            table=pa.Table.from_arrays([_plain(columns[name]) for name in schema.names], schema=schema),
+            outcomes=Counter(outcomes),
+            retryable=verdicts["retry"] + verdicts["stop"],
+            invalid=self.invalid,
+            unreadable=unreadable,
+            stops=self.stops,
+        )
+
+
+def _plain(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _type(document: Mapping[str, Any]) -> str:
+    return str(document["result"].get("type"))
+
+
+def _load(line: bytes) -> dict[str, Any] | None:
+    """A line as a JSON object; lone surrogates, which orjson refuses, become U+FFFD."""
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            loose = json.loads(line)
+            document = json.loads(json.dumps(loose, ensure_ascii=False).encode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+    return document if isinstance(document, dict) else None

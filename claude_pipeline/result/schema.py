@@ -1,0 +1,138 @@
+"""Columns of result rows: of attempts (one row per request and attempt) and of merged records.
+
+Costs are USD, exact to 1e-10; times are UTC; token counts are the API's. `input_tokens` is what no
+cache touched; the whole input is input + cache_write + cache_read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.workload import Workload
+
+MOMENT = pa.timestamp("us", tz="UTC")
+
+# Columns of a result beside the record's own and the output's, in the warehouse's order.
+BEFORE_OUTPUT: tuple[tuple[str, pa.DataType], ...] = (
+    ("record_id", pa.string()),
+    ("outcome", pa.string()),  # succeeded, errored, canceled, expired; rejected: never sent
+    ("answer", pa.string()),
+)
+AFTER_OUTPUT: tuple[tuple[str, pa.DataType], ...] = (
+    ("answer_source", pa.string()),  # batch, realtime, reuse, duplicate; null without an answer
+    ("model", pa.string()),
+    ("lane", pa.string()),
+    ("stop_reason", pa.string()),
+    ("input_tokens", pa.int64()),
+    ("output_tokens", pa.int64()),
+    ("cache_write_tokens", pa.int64()),
+    ("cache_read_tokens", pa.int64()),
+    ("cost_usd", pa.float64()),  # paid for this record in this snapshot
+    ("batch_id", pa.string()),
+    ("attempt", pa.int32()),
+    ("error_type", pa.string()),
+    ("error_message", pa.string()),
+    ("answered_at", MOMENT),
+)
+ATTEMPT_KEYS: tuple[tuple[str, pa.DataType], ...] = (
+    ("snapshot", pa.string()),
+    ("chunk", pa.string()),
+    ("position", pa.int32()),
+    ("row", pa.int64()),
+    ("fingerprint", pa.binary(32)),
+    ("custom_id", pa.string()),
+    ("verdict", pa.string()),  # answered, retry, permanent, stop
+    ("message_id", pa.string()),
+)
+RESULT_NAMES = frozenset(name for name, _ in BEFORE_OUTPUT + AFTER_OUTPUT) | {"snapshot"}
+ATTEMPT_NAMES = RESULT_NAMES | {name for name, _ in ATTEMPT_KEYS}
+
+
+def output_fields(workload: Workload) -> list[pa.Field]:
+    """The columns into which a workload's answers are parsed, in the order of the output's properties.
+
+    A property with the name of a column that every result has is kept as `output_<name>`.
+    """
+    if workload.output is None:
+        return []
+    taken = {name.lower() for name in ATTEMPT_NAMES}
+    fields = []
+    for name, schema in workload.output["properties"].items():
+        fields.append(pa.field(f"output_{name}" if name.lower() in taken else name, arrow_type(schema)))
+    return fields
+
+
+def own_names(columns: Iterable[str], output: Iterable[pa.Field]) -> dict[str, str]:
+    """The record's own columns with the names they have in results.
+
+    One with the name of a result or output column is kept as `record_<name>`: the dataset need not
+    be changed for it (gsm8k has an `answer` of its own).
+    """
+    taken = {name.lower() for name in RESULT_NAMES} | {field.name.lower() for field in output}
+    return {name: f"record_{name}" if name.lower() in taken else name for name in columns if name != "record_id"}
+
+
+def arrow_type(schema: Any) -> pa.DataType:
+    """The column type of a JSON Schema; what has no plain type is kept as JSON text."""
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if isinstance(kind, list):
+        kinds = [k for k in kind if k != "null"]
+        kind = kinds[0] if len(kinds) == 1 else None
+    match kind:
+        case "string":
+            return pa.string()
+        case "integer":
+            return pa.int64()
+        case "number":
+            return pa.float64()
+        case "boolean":
+            return pa.bool_()
+        case "array":
+            return pa.list_(arrow_type(schema.get("items", {})))
+        case "object" if schema.get("properties"):
+            return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in schema["properties"].items()])
+        case _:
+            return pa.string()
+
+
+def attempts_schema(output: Iterable[pa.Field]) -> pa.Schema:
+    """One row per request and attempt that reached the API."""
+    return pa.schema([*ATTEMPT_KEYS, *BEFORE_OUTPUT, *output, *AFTER_OUTPUT])
+
+
+def merged_schema(own: pa.Schema, output: Iterable[pa.Field]) -> pa.Schema:
+    """One row per record of a snapshot: its own columns (`own`, with record_id first), then the result's."""
+    fields = list(output)
+    names = own_names(own.names, fields)
+    columns = [field.with_name(names[field.name]) for field in own if field.name != "record_id"]
+    return pa.schema([("snapshot", pa.string()), *columns, *BEFORE_OUTPUT, *fields, *AFTER_OUTPUT])
+
+
+def check_names(workload: Workload, columns: Iterable[str]) -> None:
+    """Refuse what would still be two columns of one name in the warehouse (DuckDB folds case).
+
+    Raises:
+        WorkloadInvalid: two properties of the output, or a renamed column and another one; names the fix.
+    """
+    output = output_fields(workload)
+    result = {name.lower() for name in RESULT_NAMES}
+    taken = {name: "a column of every result" for name in result}
+    for field in output:
+        if field.name.lower() in taken:
+            raise WorkloadInvalid(
+                f"output: two properties would be the column {field.name!r} (capitals do not count); rename one",
+                place=workload.place,
+            )
+        taken[field.name.lower()] = "a property of the output"
+    for name, final in own_names(columns, output).items():
+        if final.lower() in taken:
+            raise WorkloadInvalid(
+                f"the records' column {name!r} would be {final!r}, which is {taken[final.lower()]} as well; rename it in "
+                "the dataset, or select it under another name with dataset.sql",
+                place=workload.place,
+            )
+        taken[final.lower()] = "another column of the records"

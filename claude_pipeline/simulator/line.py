@@ -1,0 +1,137 @@
+"""One request of a batch becomes one line of results, and one line of the invoice.
+
+`line_answer` faults give lines that succeed oddly; `form` says how:
+
+    refusal      stop_reason refusal, with an explanation       max_tokens   cut, stop_reason max_tokens
+    empty        no content blocks                              pause_turn   stop_reason pause_turn
+    prose        a sentence where JSON was asked                cut_json     the text loses its second half
+    other_model  another model's name                           no_usage     usage is missing
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from claude_pipeline.simulator.batch import Batch, finish_moment
+from claude_pipeline.simulator.dice import falls_on
+from claude_pipeline.simulator.error import Problem, error_body
+from claude_pipeline.simulator.fault import Rule
+from claude_pipeline.simulator.message import Reply, Writer
+from claude_pipeline.simulator.params import Setting
+from claude_pipeline.simulator.price import Tokens
+from claude_pipeline.simulator.store import Line, Store
+
+_NONE = Tokens(0, 0)
+_LINE_MESSAGES = {"overloaded_error": "Overloaded", "api_error": "Internal server error", "timeout_error": "Timed out"}
+
+
+def error_of(rule: Rule) -> Problem:
+    """What a `line_error` fault says; an overloaded server unless the rule names another type."""
+    kind = rule.error_type or "overloaded_error"
+    return Problem(kind, rule.message or _LINE_MESSAGES.get(kind, "The simulator was told to refuse this request"))
+
+
+def strikes_line(rule: Rule, store: Store, digest: bytes, origin: str) -> bool:
+    """Whether a rule hits this question here.
+
+    The share is drawn by question, so a rule without `attempts` hits the same question each time;
+    with `attempts: n` it spares a question that it has hit in n other batches before.
+    """
+    if not falls_on(rule.share, rule.kind, rule.seed, rule.number, digest.hex()):
+        return False
+    return rule.attempts is None or store.times_met(rule.name, digest, origin) < rule.attempts
+
+
+@dataclass(frozen=True, slots=True)
+class LineWriter:
+    """Answers the requests of one batch, one by one."""
+
+    store: Store
+    writer: Writer
+    batch: Batch
+    rules: Sequence[Rule]
+
+    def write(self, position: int, spooled: bytes, offset: int) -> tuple[bytes, Line]:
+        """The result line for a spooled request, and its line on the invoice."""
+        batch = self.batch
+        name, _, canonical = spooled.partition(b"\t")
+        custom_id = name.decode()
+        digest = hashlib.sha256(canonical).digest()
+        at_us = finish_moment(batch, position)
+        reply = self._reply(custom_id, canonical, digest, at_us)
+        if isinstance(reply, Problem):
+            error = error_body(reply.type, reply.message, None, {} if reply.type == "billing_error" else None)
+            result: dict[str, Any] = {"type": "errored", "error": error}
+            line = Line(batch.seq, position, custom_id, digest, None, None, _NONE, 0, "errored", reply.type, at_us, 0)
+        else:
+            result = {"type": "succeeded", "message": reply.message}
+            line = Line(
+                batch.seq,
+                position,
+                custom_id,
+                digest,
+                reply.token,
+                reply.model,
+                reply.tokens,
+                reply.cost_pico,
+                "succeeded",
+                None,
+                at_us,
+                0,
+            )
+        data = orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
+        return data, line._replace(end_offset=offset + len(data))
+
+    def _reply(self, custom_id: str, canonical: bytes, digest: bytes, at_us: int) -> Reply | Problem:
+        batch = self.batch
+        struck = [rule for rule in self.rules if strikes_line(rule, self.store, digest, batch.id)]
+        for rule in struck:
+            if rule.kind == "line_error":
+                return error_of(rule)
+        setting = Setting(batch.version, tuple(batch.betas.split(",")), batch=True, now_us=at_us)
+        reply = self.writer.reply(
+            orjson.loads(canonical),
+            canonical,
+            setting,
+            name=f"{batch.id}/{custom_id}",
+            scope=batch.workspace,
+            priced_us=batch.created_us,
+        )
+        if isinstance(reply, Reply):
+            for rule in struck:
+                _bend(reply.message, rule.form or "empty")
+        return reply
+
+
+def _bend(message: dict[str, Any], form: str) -> None:
+    texts = [block for block in message["content"] if block["type"] == "text"]
+    match form:
+        case "refusal":
+            explanation = "The request was declined."
+            message |= {"stop_reason": "refusal", "content": []}
+            message["stop_details"] = {"type": "refusal", "category": None, "explanation": explanation}
+        case "max_tokens" | "pause_turn":
+            message["stop_reason"] = form
+            if form == "max_tokens":
+                _shorten(texts)
+        case "prose":
+            for block in texts:
+                block["text"] = f"Here is what I found: {block['text']}"
+        case "cut_json":
+            _shorten(texts)
+        case "other_model":
+            message["model"] = "claude-unheard-of-1"
+        case "no_usage":
+            message.pop("usage")
+        case _:
+            message["content"] = []
+
+
+def _shorten(texts: Sequence[dict[str, Any]]) -> None:
+    for block in texts:
+        block["text"] = block["text"][: len(block["text"]) // 2]

@@ -1,0 +1,55 @@
+"""Desk: what every stage needs at hand (settings, ledger, client, catalogue, clock), opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from claude_pipeline.catalog import Catalog, load
+from claude_pipeline.home import Home
+from claude_pipeline.lane.client import BatchClient
+from claude_pipeline.ledger import Ledger
+from claude_pipeline.settings import Settings
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of the product's edges; tests give another."""
+    return datetime.now(UTC)  # noqa: TID251  the one place
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The working place of a stage. Holds no key: the client reads it when it first connects."""
+
+    settings: Settings
+    ledger: Ledger
+    catalog: Catalog
+    client: BatchClient = field(default_factory=BatchClient)
+    clock: Clock = utc_now
+
+    @property
+    def home(self) -> Home:
+        return self.settings.home
+
+    def path(self, relative: str) -> Path:
+        return self.home.absolute(relative)
+
+
+@contextmanager
+def open_desk(
+    settings: Settings | None = None, *, client: BatchClient | None = None, clock: Clock = utc_now
+) -> Iterator[Desk]:
+    """A desk for as long as the `with` lasts; the ledger is made or migrated when needed.
+
+    Raises:
+        SettingInvalid, LedgerDamaged, LedgerNewer, CatalogMissing.
+    """
+    chosen = settings or Settings.from_environment()
+    chosen.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
+        yield Desk(chosen, ledger, load(chosen.catalog), client or BatchClient(), clock)

@@ -1,0 +1,129 @@
+"""A settled snapshot -> merged: one row per record, each with its final outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from claude_pipeline.crash import crash_point
+from claude_pipeline.errors import LedgerDamaged, LedgerError
+from claude_pipeline.home import sha256_of, written
+from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
+from claude_pipeline.result import FailedChunk, MergeInput, output_fields, write_rest
+from claude_pipeline.stage.desk import Desk
+from claude_pipeline.workload import Workload
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The final outcomes of a snapshot's records; they add up to `records`."""
+
+    snapshot: SnapshotRow
+    records: int
+    succeeded: int
+    dead: int
+    rejected: int
+
+
+def finalize(desk: Desk, workload: Workload, partition: str) -> list[Merged]:
+    """Merge each snapshot of a partition that has something to merge.
+
+    Raises:
+        LedgerError: a snapshot still has answers on their way; says which.
+    """
+    merged = []
+    for progress in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds):
+        if progress.snapshot.partition == partition:
+            merged.append(merge(desk, workload, progress))
+    return merged
+
+
+def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
+    """Write what no chunk answered itself, check that every record is there once, and record it."""
+    snapshot = progress.snapshot
+    if not progress.settled or progress.waited_on:
+        raise LedgerError(
+            f"snapshot {workload.name}/{snapshot.id} is not ready to merge: {progress.pending} chunks on their way, "
+            f"{progress.due} with requests to ask again; it merges by itself when they are in"
+        )
+    answered = desk.ledger.parts(
+        workload.name, kinds=["answered"], snapshot=snapshot.id, plan_number=snapshot.plan_number
+    )
+    for part in answered:
+        check_part(desk, part)
+    rest, outcomes = _rest(desk, workload, snapshot)
+    succeeded = sum(part.rows for part in answered) + outcomes.get("succeeded", 0)
+    rejected = outcomes.get("rejected", 0)
+    dead = sum(outcomes.get(outcome, 0) for outcome in ("errored", "canceled", "expired"))
+    pending = outcomes.get("pending", 0)
+    if pending or succeeded + dead + rejected != snapshot.records:
+        raise LedgerError(
+            f"snapshot {workload.name}/{snapshot.id}: {snapshot.records:,} records, but {succeeded:,} succeeded, {dead:,} "
+            f"dead, {rejected:,} rejected, {pending:,} without an outcome; not merged"
+        )
+    crash_point("finalize.before_record")
+    desk.ledger.snapshot_merged(snapshot, succeeded=succeeded, dead=dead, rest=rest, at=desk.clock())
+    crash_point("finalize.after_record")
+    return Merged(snapshot, snapshot.records, succeeded, dead, rejected)
+
+
+def _rest(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[Part | None, dict[str, int]]:
+    """The part of the rows that no chunk answered itself, and their outcomes."""
+    assert snapshot.plan_path is not None
+    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
+    attempts = desk.ledger.parts(workload.name, kinds=["attempts"])
+    own = [p for p in attempts if p.snapshot == snapshot.id and p.plan_number == snapshot.plan_number]
+    merge_input = MergeInput(
+        snapshot_id=snapshot.id,
+        snapshot=desk.path(snapshot.path),
+        plan=desk.path(snapshot.plan_path),
+        own_attempts=[desk.path(p.path) for p in own],
+        other_attempts=[
+            desk.path(p.path) for p in attempts if p not in own and (workload.reuse or p.snapshot == snapshot.id)
+        ],
+        failed=[
+            FailedChunk(
+                desk.path(chunk.index_path),
+                "errored" if chunk.state is ChunkState.FAILED else "canceled",
+                chunk.error_type or chunk.state.value,
+                chunk.error or f"the chunk was {chunk.state.value}",
+            )
+            for chunk in chunks
+            if chunk.state in (ChunkState.FAILED, ChunkState.CANCELED)
+        ],
+        output=output_fields(workload),
+    )
+    draft = desk.home.merged(workload.name, snapshot.id, "rest.parquet")
+    with written(draft) as temporary:
+        outcomes = write_rest(merge_input, temporary, scratch=desk.home.scratch())
+        if not outcomes:
+            temporary.touch()
+    if not outcomes:
+        draft.unlink()
+        return None, {}
+    digest = sha256_of(draft)
+    path = draft.with_name(f"rest-{digest[:16]}.parquet")  # content-named: an older version keeps its own
+    draft.replace(path)
+    rows = pq.read_metadata(path).num_rows
+    part = Part(
+        path=desk.home.relative(path),
+        kind="rest",
+        workload=workload.name,
+        snapshot=snapshot.id,
+        plan_number=snapshot.plan_number,
+        chunk_id=None,
+        rows=rows,
+        sha256=digest,
+    )
+    return part, dict(outcomes)
+
+
+def check_part(desk: Desk, part: Part) -> None:
+    """Raises LedgerDamaged where a file is not what was written (DuckDB checks no Parquet checksums)."""
+    path = desk.path(part.path)
+    if not path.exists() or sha256_of(path) != part.sha256:
+        raise LedgerDamaged(
+            f"{part.path} is not what was written (sha256 differs or it is gone); restore it from a backup, or delete "
+            f"snapshot {part.workload}/{part.snapshot} and materialize it again"
+        )

@@ -1,0 +1,320 @@
+"""What a user asks for: a dataset, a prompt, a model and limits, checked before anything runs.
+
+`Workload` is the one schema of a workload: the YAML file, the Dagster component, the command
+line and Python all pass through it. Unknown fields are refused with the nearest known one; fields
+that the design names but this version does not yet carry out are refused with "not yet".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from claude_pipeline.errors import WorkloadInvalid
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RESERVED_NAMES = frozenset({"ops", "main", "temp", "information_schema", "pg_catalog", "warehouse"})
+REQUESTS_PER_BATCH_MAX = 100_000  # also in catalog/limits.yaml, with its source; a unit test compares
+BYTES_PER_BATCH_MAX = 256_000_000  # likewise
+NOT_YET = {
+    "route": "choosing the model by record",
+    "cascade": "asking a stronger model when a cheaper one fails",
+    "samples": "several answers to one prompt",
+    "cache": "priming the prompt cache",
+    "budget_usd_per_day": "a wall per day",
+    "budget_reserve": "a statistical reserve",
+    "retention": "pruning old files",
+    "labels": "measuring answers against a label column",
+}
+REFUSED_PARAMS = {
+    "stream": "a batch cannot stream",
+    "speed": "a batch has no fast mode",
+    "store": "a batch cannot store threads",
+    "cache_hint": "the API refuses it in a batch",
+    "context_hint": "the API refuses it in a batch",
+    "temperature": "the API version in use refuses sampling parameters",
+    "top_p": "the API version in use refuses sampling parameters",
+    "top_k": "the API version in use refuses sampling parameters",
+}
+OWN_PARAMS = {
+    "model": "model:",
+    "messages": "prompt:",
+    "system": "system:",
+    "max_tokens": "max_tokens:",
+}
+
+Cadence = Literal["hourly", "daily", "weekly", "monthly"]
+_FINENESS: tuple[Cadence, ...] = ("hourly", "daily", "weekly", "monthly")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+class Dataset(_Strict):
+    """Where the records come from: `path`, or `sql` with an optional `database` URL."""
+
+    path: str | None = Field(None, description="A file, a glob or a folder of CSV, JSONL or Parquet files.")
+    sql: str | None = Field(None, description="A query: DuckDB's SQL, or that of `database`.")
+    database: str | None = Field(None, description="SQLAlchemy URL in which `sql` runs; without it DuckDB runs it.")
+    id: str | None = Field(None, description="Column that names a record; without it a digest of its content does.")
+    format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="Only where the file's name does not say.")
+    encoding: str = Field("utf-8", description="Of CSV and JSONL files.")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="Of CSV files.")
+    compression: Literal["gzip", "zstd", "bz2"] | None = Field(None, description="Only where the name does not say.")
+    allow_empty: bool = Field(False, description="Let a dataset without records pass.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.sql is None):
+            raise ValueError("give either path: or sql:, exactly one of them")
+        if self.database is not None and self.sql is None:
+            raise ValueError("database: needs sql:, the query to run in it")
+        return self
+
+
+class Chunk(_Strict):
+    """How many requests, and how many bytes of them, make one batch at most."""
+
+    requests: int = Field(10_000, ge=1, le=REQUESTS_PER_BATCH_MAX, strict=True)
+    bytes: int = Field(250_000_000, ge=1_000, lt=BYTES_PER_BATCH_MAX, strict=True)
+
+
+class Workload(_Strict):
+    """One workload. See `data/README.md` and the README for the fields as a user writes them."""
+
+    name: str = Field(description="Lower case letters, digits and _; names its assets and its schema in the warehouse.")
+    dataset: Dataset
+    model: str = Field(description="A model's id or alias, as `claude-haiku-5-5`.")
+    prompt: str | None = Field(None, description="Jinja template over the record's columns.")
+    prompt_file: str | None = Field(None, description="The template in a file beside the YAML, instead of `prompt`.")
+    system: str | None = Field(None, description="System prompt, sent as it is with each request.")
+    max_tokens: int = Field(1024, ge=1, strict=True)
+    params: dict[str, Any] = Field(default_factory=dict, description="Further params of the Messages API.")
+    output: dict[str, Any] | None = Field(None, description="JSON Schema of an object: the answer becomes columns.")
+    lane: Literal["batch", "auto"] = Field("auto", description="`auto` picks for you: the batch lane, at half price.")
+    deadline_hours: Annotated[float, Field(gt=0)] = 24
+    chunk: Chunk = Field(default_factory=Chunk)
+    budget_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
+    max_rounds: int = Field(3, ge=1, le=10, strict=True, description="How often a record may be asked at most.")
+    reuse: bool = Field(True, description="Keep answers to equal questions from earlier snapshots.")
+    max_reject_ratio: float = Field(0.01, ge=0, le=1, description="Share of unusable records above which nothing is sent.")
+    schedule: str | None = Field(None, description="Cron; each tick materializes a snapshot.")
+    partition: Cadence | None = Field(None, description="Of snapshots; from `schedule`, daily where there is none.")
+    timezone: str = "UTC"
+    start_date: date = date(2026, 1, 1)
+
+    _source: Path | None = PrivateAttr(None)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_safe(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} must match [a-z][a-z0-9_]{{0,62}}, as in 'support_tickets'")
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is a schema of the warehouse itself; choose another name")
+        return name
+
+    @field_validator("system")
+    @classmethod
+    def _system_is_constant(cls, system: str | None) -> str | None:
+        if system is not None and ("{{" in system or "{%" in system):
+            raise ValueError("is sent as it is, it holds no columns: put {{ … }} into prompt:")
+        if system is not None and not system.strip():
+            raise ValueError("is blank; leave it out")
+        return system
+
+    @field_validator("params")
+    @classmethod
+    def _params_fit_a_batch(cls, params: dict[str, Any]) -> dict[str, Any]:
+        for key in params:
+            if key in REFUSED_PARAMS:
+                raise ValueError(f"{key} cannot be used: {REFUSED_PARAMS[key]}")
+            if key in OWN_PARAMS:
+                raise ValueError(f"{key} has a field of its own: {OWN_PARAMS[key]}")
+        return params
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_an_object(cls, output: dict[str, Any] | None) -> dict[str, Any] | None:
+        if output is not None:
+            if output.get("type") != "object" or not isinstance(output.get("properties"), dict) or not output["properties"]:
+                raise ValueError("must be a JSON Schema with type: object and properties:, so that answers become columns")
+            missing = [key for key in output.get("required", []) if key not in output["properties"]]
+            if missing:
+                raise ValueError(f"required names {missing[0]!r}, which is not among the properties")
+        return output
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{timezone!r} is no time zone; write one as 'Europe/Berlin'") from None
+        return timezone
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_cron(cls, schedule: str | None) -> str | None:
+        if schedule is not None and cadence_of(schedule) is None:
+            raise ValueError(f"{schedule!r} is no cron line of five fields, as in '0 2 * * *'")
+        return schedule
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if (self.prompt is None) == (self.prompt_file is None):
+            raise ValueError("give either prompt: or prompt_file:, exactly one of them")
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("prompt: is blank")
+        if self.output is not None and "output_config" in self.params and "format" in self.params["output_config"]:
+            raise ValueError("output: and params.output_config.format ask for two formats; keep output:")
+        if self.partition and self.schedule:
+            own = cadence_of(self.schedule)
+            if own is not None and _FINENESS.index(self.partition) < _FINENESS.index(own):
+                raise ValueError(f"partition: {self.partition} is finer than the schedule, which ticks {own}")
+        return self
+
+    @property
+    def cadence(self) -> Cadence:
+        """How long one snapshot partition is."""
+        return self.partition or (cadence_of(self.schedule) if self.schedule else None) or "daily"
+
+    @property
+    def source(self) -> Path | None:
+        """The YAML file it came from; relative paths start at its folder."""
+        return self._source
+
+    def at(self, source: Path) -> Workload:
+        """The same workload, read from `source`."""
+        copy = self.model_copy()
+        copy._source = source.resolve()
+        return copy
+
+    def find(self, path: str) -> Path:
+        """A path as the user wrote it, made absolute: beside the YAML first, then the project root."""
+        written = Path(path).expanduser()
+        if written.is_absolute() or self._source is None:
+            return written.absolute()
+        for root in roots(self._source):
+            candidate = root / written
+            if candidate.exists() or any(root.glob(path) if any(c in path for c in "*?[") else ()):
+                return candidate
+        return self._source.parent / written
+
+    def template(self) -> str:
+        """The prompt's template, from the YAML or from `prompt_file`.
+
+        Raises:
+            WorkloadInvalid: the file is missing, empty or not UTF-8.
+        """
+        if self.prompt is not None:
+            return self.prompt
+        assert self.prompt_file is not None
+        path = self.find(self.prompt_file)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            raise WorkloadInvalid(f"prompt_file: cannot read {path}", place=self.place) from None
+        except UnicodeDecodeError:
+            raise WorkloadInvalid(f"prompt_file: {path} is not UTF-8; convert it", place=self.place) from None
+        if not text.strip():
+            raise WorkloadInvalid(f"prompt_file: {path} is empty", place=self.place)
+        return text
+
+    @property
+    def place(self) -> str:
+        return str(self._source) if self._source else f"workload {self.name}"
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], *, source: Path | None = None) -> Workload:
+        """Check a mapping as the YAML's `attributes:` holds it.
+
+        Raises:
+            WorkloadInvalid: names the field, what is wrong and what would be right.
+        """
+        place = str(source) if source else f"workload {attributes.get('name', '?')}"
+        for field, purpose in NOT_YET.items():
+            if field in attributes:
+                raise WorkloadInvalid(f"{field}: not yet: {purpose} is not in this version; leave it out", place=place)
+        if attributes.get("lane") == "realtime":
+            raise WorkloadInvalid("lane: realtime: not yet: this version has the batch lane; write lane: batch", place=place)
+        try:
+            workload = cls.model_validate(dict(attributes))
+        except ValidationError as error:
+            raise WorkloadInvalid("; ".join(explain(error)), place=place) from None
+        return workload.at(source) if source else workload
+
+
+def roots(source: Path) -> list[Path]:
+    """Where a relative path may start: the YAML's folder, then the project root (the nearest
+    folder above with a pyproject.toml or workspace.yaml), then the current folder."""
+    above = [p for p in source.parents if (p / "pyproject.toml").exists() or (p / "workspace.yaml").exists()]
+    return [source.parent, *above[:1], Path.cwd()]
+
+
+def cadence_of(cron: str) -> Cadence | None:
+    """The coarsest cadence that gives each tick a partition of its own; None for no cron line.
+
+    Read off the fields: a fixed month day is monthly, a fixed week day weekly, a fixed hour daily,
+    all else hourly.
+    """
+    fields = cron.split()
+    if len(fields) != 5 or any(not re.fullmatch(r"[\dA-Za-z*/,\-#?L]+", f) for f in fields):
+        return None
+    _minute, hour, day, _month, week_day = fields
+    if re.fullmatch(r"\d+|L", day):
+        return "monthly" if re.fullmatch(r"\d+", hour) else "hourly"
+    if not re.fullmatch(r"\d+", hour):
+        return "hourly"
+    return "weekly" if re.fullmatch(r"\d|[A-Za-z]{3}", week_day) else "daily"
+
+
+def partition_of(cadence: Cadence, timezone: str, at: datetime) -> str:
+    """The snapshot partition that holds a moment, as Dagster names it: 2026-11-22, 2026-11-22-14, …"""
+    local = at.astimezone(ZoneInfo(timezone))
+    match cadence:
+        case "hourly":
+            return local.strftime("%Y-%m-%d-%H:00")
+        case "daily":
+            return local.strftime("%Y-%m-%d")
+        case "weekly":  # begins on Sunday
+            return (local - timedelta(days=(local.weekday() + 1) % 7)).strftime("%Y-%m-%d")
+        case "monthly":
+            return local.strftime("%Y-%m-01")
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One sentence for each thing wrong, each with its field."""
+    sentences = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        match problem["type"]:
+            case "extra_forbidden":
+                sentences.append(f"unknown field {where}{_nearest(problem['loc'])}")
+            case "missing":
+                sentences.append(f"{where}: is missing")
+            case "value_error":
+                sentences.append(": ".join(filter(None, (where, str(problem["ctx"]["error"])))))
+            case _:
+                given = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
+                sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
+    return sentences
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    schema: type[BaseModel] = Workload
+    if len(location) > 1:
+        schema = {"dataset": Dataset, "chunk": Chunk}.get(str(location[0]), Workload)
+    known = list(schema.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
+    if str(location[-1]) in {"api_key", "key", "anthropic_api_key"}:
+        return ": the key is read from ANTHROPIC_API_KEY only, never from a file"
+    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"

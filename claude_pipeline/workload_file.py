@@ -1,0 +1,91 @@
+"""A workload's YAML file, read strictly: one document, no tags, no anchors, no key given twice.
+
+The same file is a Dagster component (`type: claude_pipeline.ClaudeWorkload`), so what Dagster
+reads and what `claude-pipeline run FILE` reads is one thing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.workload import Workload
+
+COMPONENT_TYPE = "claude_pipeline.ClaudeWorkload"
+TYPES = (COMPONENT_TYPE, "claude_pipeline.components.ClaudeWorkload", "claude_pipeline.components.claude_workload.ClaudeWorkload")
+SIZE_MAX_BYTES = 1_000_000
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses anchors and keys given twice (the plain one keeps the last silently)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(None, None, "anchors are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} given twice (first in line {seen[key]})", key_node.start_mark
+                )
+            seen[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_workload(path: Path) -> Workload:
+    """Read and check one workload file; `path` may be the file or the folder that holds defs.yaml.
+
+    Raises:
+        WorkloadInvalid: with file, line where known, what is wrong and what would be right.
+    """
+    path = path / "defs.yaml" if path.is_dir() else path
+    document = read_document(path)
+    unknown = sorted(set(document) - {"type", "attributes", "requirements", "post_processing", "template_vars_module"})
+    if unknown:
+        raise WorkloadInvalid(f"unknown top-level key {unknown[0]!r}; a workload's fields stand under attributes:", place=str(path))
+    if document.get("type") not in TYPES:
+        raise WorkloadInvalid(f"type: must be {COMPONENT_TYPE}, got {document.get('type')!r}", place=str(path))
+    attributes = document.get("attributes")
+    if not isinstance(attributes, dict):
+        raise WorkloadInvalid("attributes: is missing; it holds the workload's fields", place=str(path))
+    return Workload.from_attributes(attributes, source=path)
+
+
+def is_workload(path: Path) -> bool:
+    """Whether a defs.yaml means to be one of ours (even if it is broken)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(name in text for name in TYPES)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The YAML mapping of a file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WorkloadInvalid(f"cannot read it ({error.strerror})", place=str(path)) from None
+    if len(data) > SIZE_MAX_BYTES:
+        raise WorkloadInvalid(f"is {len(data):,} bytes; a workload file has at most {SIZE_MAX_BYTES:,}", place=str(path))
+    try:
+        document = yaml.load(data.decode("utf-8"), Loader=_StrictLoader)
+    except UnicodeDecodeError:
+        raise WorkloadInvalid("is not UTF-8; convert it", place=str(path)) from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        tab = " (YAML wants spaces, not tabs, for indentation)" if "'\\t'" in str(error.problem) else ""
+        raise WorkloadInvalid(f"{error.problem}{tab}", place=f"{path} line {line}") from None
+    except yaml.YAMLError as error:
+        raise WorkloadInvalid(f"is no YAML: {str(error).splitlines()[0]}", place=str(path)) from None
+    if not isinstance(document, dict):
+        raise WorkloadInvalid("must be a mapping with type: and attributes:", place=str(path))
+    return document
