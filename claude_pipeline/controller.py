@@ -96,14 +96,18 @@ def describe(situation: Situation, now: datetime) -> str:
         return f"{situation.workload}: nothing to do"
     parts = []
     if situation.in_flight:
-        parts.append(f"{plural(situation.in_flight, 'batch', 'batches')} in progress, {situation.in_flight_requests:,} requests")
+        parts.append(
+            f"{plural(situation.in_flight, 'batch', 'batches')} in progress, {situation.in_flight_requests:,} requests"
+        )
     if situation.next_expiry is not None:
         left = max(0, int((situation.next_expiry - now).total_seconds()))
         parts.append(f"the oldest has {left // 3600} h {left % 3600 // 60} min to its SLA")
     if situation.ended:
         parts.append(f"{plural(situation.ended, 'batch has', 'batches have')} ended")
     if situation.sendable + situation.waiting_for_room:
-        parts.append(f"{plural(situation.sendable + situation.waiting_for_room, 'chunk waits', 'chunks wait')} to be sent")
+        parts.append(
+            f"{plural(situation.sendable + situation.waiting_for_room, 'chunk waits', 'chunks wait')} to be sent"
+        )
     if situation.doubtful:
         parts.append(f"{plural(situation.doubtful, 'create', 'creates')} without a clear answer, left alone for now")
     if situation.held:

@@ -57,7 +57,10 @@ class Summary:
             ("= succeeded", f"{self.succeeded:,}"),
             ("+ dead letters", f"{self.dead:,}"),
             ("+ rejected (never sent)", f"{self.rejected:,}"),
-            ("requests sent", f"{self.requests:,} in {self.batches:,} batches, {self.rounds} round{'s' * (self.rounds != 1)}"),
+            (
+                "requests sent",
+                f"{self.requests:,} in {self.batches:,} batches, {self.rounds} round{'s' * (self.rounds != 1)}",
+            ),
             ("not asked twice", f"{self.reused:,} reused, {self.duplicates:,} duplicates"),
             ("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"),
             ("cost", f"${self.cost_usd:,.4f}{self._saving()}"),

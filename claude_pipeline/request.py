@@ -114,7 +114,15 @@ class Prompt:
             raise
         except UndefinedError:
             raise _Unusable("missing_text", "a field that the prompt asks for is missing") from None
-        except (SecurityError, TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except (
+            SecurityError,
+            TemplateError,
+            ArithmeticError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:
             raise _Unusable("template_failed", f"the template failed ({type(error).__name__})") from None
         if len(text) > PROMPT_BYTES_MAX:
             raise _Unusable("too_large", f"the prompt is {len(text):,} characters")

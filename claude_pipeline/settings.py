@@ -60,7 +60,9 @@ class Settings:
             ledger_url=env.get("CLAUDE_PIPELINE_LEDGER_URL") or None,
             tier=env.get("CLAUDE_PIPELINE_TIER") or "start",
             settle_seconds=_number(env, "CLAUDE_PIPELINE_SETTLE_SECONDS", settle, least=0),
-            budget_usd=_number(env, "CLAUDE_PIPELINE_BUDGET_USD", -1, least=0) if env.get("CLAUDE_PIPELINE_BUDGET_USD") else None,
+            budget_usd=_number(env, "CLAUDE_PIPELINE_BUDGET_USD", -1, least=0)
+            if env.get("CLAUDE_PIPELINE_BUDGET_USD")
+            else None,
             defs=Path(folder).expanduser().absolute() if folder else None,
             catalog=Path(catalog).expanduser().absolute() if catalog else None,
             batches_in_flight=int(_number(env, "CLAUDE_PIPELINE_BATCHES_IN_FLIGHT", BATCHES_IN_FLIGHT, least=1)),

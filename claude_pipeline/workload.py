@@ -65,7 +65,9 @@ class Dataset(_Strict):
     sql: str | None = Field(None, description="A query: DuckDB's SQL, or that of `database`.")
     database: str | None = Field(None, description="SQLAlchemy URL in which `sql` runs; without it DuckDB runs it.")
     id: str | None = Field(None, description="Column that names a record; without it a digest of its content does.")
-    format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="Only where the file's name does not say.")
+    format: Literal["csv", "jsonl", "parquet"] | None = Field(
+        None, description="Only where the file's name does not say."
+    )
     encoding: str = Field("utf-8", description="Of CSV and JSONL files.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="Of CSV files.")
     compression: Literal["gzip", "zstd", "bz2"] | None = Field(None, description="Only where the name does not say.")
@@ -101,11 +103,13 @@ class Workload(_Strict):
     output: dict[str, Any] | None = Field(None, description="JSON Schema of an object: the answer becomes columns.")
     lane: Literal["batch", "auto"] = Field("auto", description="`auto` picks for you: the batch lane, at half price.")
     deadline_hours: Annotated[float, Field(gt=0)] = 24
-    chunk: Chunk = Field(default_factory=Chunk)
+    chunk: Chunk = Field(default_factory=lambda: Chunk.model_validate({}))
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
     max_rounds: int = Field(3, ge=1, le=10, strict=True, description="How often a record may be asked at most.")
     reuse: bool = Field(True, description="Keep answers to equal questions from earlier snapshots.")
-    max_reject_ratio: float = Field(0.01, ge=0, le=1, description="Share of unusable records above which nothing is sent.")
+    max_reject_ratio: float = Field(
+        0.01, ge=0, le=1, description="Share of unusable records above which nothing is sent."
+    )
     schedule: str | None = Field(None, description="Cron; each tick materializes a snapshot.")
     partition: Cadence | None = Field(None, description="Of snapshots; from `schedule`, daily where there is none.")
     timezone: str = "UTC"
@@ -145,8 +149,14 @@ class Workload(_Strict):
     @classmethod
     def _output_is_an_object(cls, output: dict[str, Any] | None) -> dict[str, Any] | None:
         if output is not None:
-            if output.get("type") != "object" or not isinstance(output.get("properties"), dict) or not output["properties"]:
-                raise ValueError("must be a JSON Schema with type: object and properties:, so that answers become columns")
+            if (
+                output.get("type") != "object"
+                or not isinstance(output.get("properties"), dict)
+                or not output["properties"]
+            ):
+                raise ValueError(
+                    "must be a JSON Schema with type: object and properties:, so that answers become columns"
+                )
             missing = [key for key in output.get("required", []) if key not in output["properties"]]
             if missing:
                 raise ValueError(f"required names {missing[0]!r}, which is not among the properties")
@@ -245,7 +255,9 @@ class Workload(_Strict):
             if field in attributes:
                 raise WorkloadInvalid(f"{field}: not yet: {purpose} is not in this version; leave it out", place=place)
         if attributes.get("lane") == "realtime":
-            raise WorkloadInvalid("lane: realtime: not yet: this version has the batch lane; write lane: batch", place=place)
+            raise WorkloadInvalid(
+                "lane: realtime: not yet: this version has the batch lane; write lane: batch", place=place
+            )
         try:
             workload = cls.model_validate(dict(attributes))
         except ValidationError as error:
@@ -310,9 +322,8 @@ def explain(error: ValidationError) -> list[str]:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    schema: type[BaseModel] = Workload
-    if len(location) > 1:
-        schema = {"dataset": Dataset, "chunk": Chunk}.get(str(location[0]), Workload)
+    inner: dict[str, type[BaseModel]] = {"dataset": Dataset, "chunk": Chunk}
+    schema = inner.get(str(location[0]), Workload) if len(location) > 1 else Workload
     known = list(schema.model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
     if str(location[-1]) in {"api_key", "key", "anthropic_api_key"}:

@@ -15,7 +15,11 @@ from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.workload import Workload
 
 COMPONENT_TYPE = "claude_pipeline.ClaudeWorkload"
-TYPES = (COMPONENT_TYPE, "claude_pipeline.components.ClaudeWorkload", "claude_pipeline.components.claude_workload.ClaudeWorkload")
+TYPES = (
+    COMPONENT_TYPE,
+    "claude_pipeline.components.ClaudeWorkload",
+    "claude_pipeline.components.claude_workload.ClaudeWorkload",
+)
 SIZE_MAX_BYTES = 1_000_000
 
 
@@ -23,7 +27,7 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses anchors and keys given twice (the plain one keeps the last silently)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise yaml.constructor.ConstructorError(None, None, "anchors are not allowed", event.start_mark)
         return super().compose_node(parent, index)
@@ -50,7 +54,9 @@ def read_workload(path: Path) -> Workload:
     document = read_document(path)
     unknown = sorted(set(document) - {"type", "attributes", "requirements", "post_processing", "template_vars_module"})
     if unknown:
-        raise WorkloadInvalid(f"unknown top-level key {unknown[0]!r}; a workload's fields stand under attributes:", place=str(path))
+        raise WorkloadInvalid(
+            f"unknown top-level key {unknown[0]!r}; a workload's fields stand under attributes:", place=str(path)
+        )
     if document.get("type") not in TYPES:
         raise WorkloadInvalid(f"type: must be {COMPONENT_TYPE}, got {document.get('type')!r}", place=str(path))
     attributes = document.get("attributes")
@@ -75,7 +81,9 @@ def read_document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise WorkloadInvalid(f"cannot read it ({error.strerror})", place=str(path)) from None
     if len(data) > SIZE_MAX_BYTES:
-        raise WorkloadInvalid(f"is {len(data):,} bytes; a workload file has at most {SIZE_MAX_BYTES:,}", place=str(path))
+        raise WorkloadInvalid(
+            f"is {len(data):,} bytes; a workload file has at most {SIZE_MAX_BYTES:,}", place=str(path)
+        )
     try:
         document = yaml.load(data.decode("utf-8"), Loader=_StrictLoader)
     except UnicodeDecodeError:

@@ -11,7 +11,9 @@ from claude_pipeline.cli.which import home_option, settings_of
 
 @click.command("publish")
 @home_option
-@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="Write a copy with tables instead of views.")
+@click.option(
+    "--to", type=click.Path(path_type=Path, dir_okay=False), help="Write a copy with tables instead of views."
+)
 def command(home: Path | None, to: Path | None) -> None:
     """Publish the warehouse again; with --to FILE, write a self-contained copy as well."""
     from claude_pipeline.stage.desk import open_desk

@@ -22,13 +22,13 @@ def command(intent: str | None, absent: bool, batch: str | None, home: Path | No
     """
     from claude_pipeline.errors import UsageError
     from claude_pipeline.stage.desk import open_desk
-    from claude_pipeline.stage.submit import decide_by_hand, settle
+    from claude_pipeline.stage.submit import settle, settle_by_hand
 
     if (intent is None) != (not absent and batch is None) or (absent and batch is not None):
         raise UsageError("give INTENT with --absent or with --batch ID, or none of them")
     with open_desk(settings_of(home)) as desk:
         if intent is not None:
-            click.echo(decide_by_hand(desk, intent, batch_id=batch))
+            click.echo(settle_by_hand(desk, intent, batch_id=batch))
             return
         found = settle(desk)
         for settled, batch_id in found.adopted:

@@ -57,7 +57,12 @@ def gather(desk: Desk) -> dict[str, Any]:
         for i in desk.ledger.unsettled_intents()
     ]
     published = desk.ledger.last_publication()
-    return {"snapshots": snapshots, "batches": batches, "doubts": doubts, "published": published[0] if published else None}
+    return {
+        "snapshots": snapshots,
+        "batches": batches,
+        "doubts": doubts,
+        "published": published[0] if published else None,
+    }
 
 
 def show(found: dict[str, Any], home: str) -> None:

@@ -69,22 +69,16 @@ def build_assets(workload: Workload) -> WorkloadAssets:
     )
 
 
-def _common(workload: Workload, kinds: set[str], description: str) -> dict[str, Any]:
-    return {"group_name": workload.name, "kinds": kinds, "description": description}
-
-
 def _requests(workload: Workload) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(workload, "requests"),
         partitions_def=snapshot_partitions(workload),
         code_version=spec_digest(workload),
         check_specs=[dg.AssetCheckSpec("within_budget", asset=key(workload, "requests"))],
-        **_common(
-            workload,
-            {"parquet"},
-            f"The dataset's records, rendered and cut into chunks for {workload.model}. Asks only what is neither "
-            f"answered nor on its way.\n\n```jinja\n{workload.prompt or workload.prompt_file}\n```",
-        ),
+        group_name=workload.name,
+        kinds={"parquet"},
+        description=f"The dataset's records, rendered and cut into chunks for {workload.model}. Asks only what is neither "
+        f"answered nor on its way.\n\n```jinja\n{workload.prompt or workload.prompt_file}\n```",
     )
     def requests(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         with desk.open() as d, told_plainly():
@@ -135,7 +129,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         with desk.open() as d, told_plainly():
             planned = plan_submission(d, workload, asked_keys(context))
             context.instance.add_dynamic_partitions(
-                chunk_partitions(workload).name or "", [chunk.partition_key for chunk in planned.new_chunks]
+                chunk_partitions(workload).name or "", [c.partition_key for c in (*planned.new_chunks, *planned.chunks)]
             )
             keys = [chunk.partition_key for chunk in planned.chunks]
         for number, begin in enumerate(range(0, len(keys), SLICE_CHUNKS)):
@@ -237,11 +231,9 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         partitions_def=chunk_partitions(workload),
         output_required=False,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        **_common(
-            workload,
-            {"parquet"},
-            "One row per request of a chunk: outcome, answer, usage, cost; and its answered records, joined.",
-        ),
+        group_name=workload.name,
+        kinds={"parquet"},
+        description="One row per request of a chunk: outcome, answer, usage, cost; and its answered records, joined.",
     )
     def results(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         run(context, desk, list(context.partition_keys))
@@ -278,9 +270,9 @@ def _merged(workload: Workload) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("every_record_has_an_outcome", asset=key(workload, "merged")),
             dg.AssetCheckSpec("no_dead_letters", asset=key(workload, "merged")),
         ],
-        **_common(
-            workload, {"parquet"}, "One row per record of the snapshot: its columns, the final outcome, the answer."
-        ),
+        group_name=workload.name,
+        kinds={"parquet"},
+        description="One row per record of the snapshot: its columns, the final outcome, the answer.",
     )
     def merged(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         with desk.open() as d, told_plainly():
@@ -288,7 +280,9 @@ def _merged(workload: Workload) -> dg.AssetsDefinition:
             if not done:
                 snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
                 if not snapshots:
-                    raise UsageError(f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first")
+                    raise UsageError(
+                        f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first"
+                    )
                 context.log.info("nothing new to merge")
                 yield dg.MaterializeResult(metadata={"snapshot": snapshots[-1].id}, check_results=[
                     _complete(workload, snapshots[-1].records, snapshots[-1].succeeded or 0, snapshots[-1].dead or 0,
@@ -329,20 +323,24 @@ def _summary(workload: Workload) -> dg.AssetsDefinition:
         key=key(workload, "summary"),
         deps=[key(workload, "merged")],
         partitions_def=snapshot_partitions(workload),
-        **_common(workload, {"duckdb"}, "Cost, throughput, time and failures of a snapshot, in numbers that plot."),
+        group_name=workload.name,
+        kinds={"duckdb"},
+        description="Cost, throughput, time and failures of a snapshot, in numbers that plot.",
     )
     def summary(context: dg.AssetExecutionContext, desk: DeskResource) -> dg.MaterializeResult[None]:
         with desk.open() as d, told_plainly():
             snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
             if not snapshots:
-                raise UsageError(f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first")
+                raise UsageError(
+                    f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first"
+                )
             found = summarize(d, workload, snapshots[-1])
             return dg.MaterializeResult(metadata={**found.numbers(), "summary": dg.MetadataValue.md(found.markdown())})
 
     return summary
 
 
-class told_plainly:  # noqa: N801  reads as a word in `with desk.open() as d, told_plainly():`
+class told_plainly:
     """Turns an error of ours into a Dagster failure with its sentence, and no retry where a person must act."""
 
     def __enter__(self) -> None:

@@ -131,5 +131,3 @@ def schedule(workload: Workload) -> dg.ScheduleDefinition:
         return dg.RunRequest(partition_key=partition)
 
     return tick
-
-

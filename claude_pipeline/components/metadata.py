@@ -86,7 +86,7 @@ def of_merged(desk: Desk, workload: Workload, merged: Merged) -> Metadata:
     }
 
 
-def preview(desk: Desk, workload: Workload, merged: Merged) -> dg.MetadataValue:  # type: ignore[type-arg]
+def preview(desk: Desk, workload: Workload, merged: Merged) -> dg.MetadataValue:
     """The first answers of a snapshot, shortened."""
     shown = ["record_id", "outcome", *([f.name for f in output_fields(workload)] or ["answer"]), "model"]
     parts = [p for p in desk.ledger.merged_parts(workload.name) if p.snapshot == merged.snapshot.id]

@@ -113,6 +113,6 @@ def cool_down(instance: dg.DagsterInstance, tags: Mapping[str, str], now: dateti
         failures += 1
     if not failures:
         return 0.0
-    ended = records[0].end_time or records[0].update_timestamp.timestamp()
+    ended: float = records[0].end_time or records[0].update_timestamp.timestamp()
     wait = min(COOL_DOWN_SECONDS_MAX, COOL_DOWN_SECONDS * 2 ** (failures - 1))
-    return max(0.0, ended + wait - now.timestamp())
+    return max(0.0, float(ended + wait - now.timestamp()))

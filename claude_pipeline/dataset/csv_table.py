@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from claude_pipeline.dataset.csv_strict import strict_batches
+from claude_pipeline.dataset.csv_strict import FIELD_CHARACTERS_MAX, strict_batches
 from claude_pipeline.dataset.plain import PIECE_BYTES, UTF8_BOM, not_utf8, plain_text
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import Table, check_names
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.workload import Dataset
 
-HEADER_CHARACTERS_MAX = 1_000_000
+HEADER_LINE_CHARACTERS_MAX = 1_000_000
 _QUOTE, _LF, _CR = ord('"'), ord("\n"), ord("\r")
 
 
@@ -111,11 +111,11 @@ def read_header(path: Path, place: str, delimiter: str, *, allow_empty: bool) ->
     blank = 0
     names: list[str] = []
     raw: list[str] = []
-    csv.field_size_limit(HEADER_CHARACTERS_MAX)
+    csv.field_size_limit(FIELD_CHARACTERS_MAX)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
 
         def lines() -> Iterator[str]:
-            while line := file.readline(HEADER_CHARACTERS_MAX):
+            while line := file.readline(HEADER_LINE_CHARACTERS_MAX):
                 raw.append(line)
                 yield line
 

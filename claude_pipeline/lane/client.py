@@ -261,9 +261,13 @@ def check_access(key: str, base_url: str | None) -> None:
         raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
     parts = urlsplit(base_url or "https://")
     if parts.scheme not in {"http", "https"}:
-        raise SettingInvalid(f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}")
+        raise SettingInvalid(
+            f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}"
+        )
     if parts.scheme == "http" and not is_loopback(base_url or ""):
-        raise SettingInvalid(f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://")
+        raise SettingInvalid(
+            f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://"
+        )
 
 
 def batch_seen(document: Mapping[str, Any]) -> BatchSeen:
@@ -293,7 +297,9 @@ def _moment(text: str | None) -> datetime | None:
 def _answer_to_create(error: anthropic.APIStatusError) -> Refused | Doubtful:
     """A 4xx is a refusal (but 408 and 409); anything else may have been accepted."""
     status = error.status_code
-    sentence = f"create was answered {status} {error.type or ''}: {error.api_message or 'no reason given'}".replace("  ", " ")
+    sentence = f"create was answered {status} {error.type or ''}: {error.api_message or 'no reason given'}".replace(
+        "  ", " "
+    )
     sentence += f" ({_request_id(error.response)})"
     if not 400 <= status < 500 or status in (408, 409):
         return Doubtful(sentence)
@@ -303,7 +309,11 @@ def _answer_to_create(error: anthropic.APIStatusError) -> Refused | Doubtful:
     if status == 429 and verdict is not Verdict.STOP:
         verdict = Verdict.RETRY
     return Refused(
-        sentence, error.type or _type_of(status), verdict, _retry_after(error.response), key_refused=status in (401, 403)
+        sentence,
+        error.type or _type_of(status),
+        verdict,
+        _retry_after(error.response),
+        key_refused=status in (401, 403),
     )
 
 
@@ -316,14 +326,14 @@ def _raise_for(error: anthropic.APIStatusError) -> NoReturn:
         raise AccountStopped(f"the API stops this account ({status}: {message})") from None
     sentence = f"{where} was answered {status}: {message} ({_request_id(error.response)})"
     if status in (400, 404, 410):
-        raise ApiRefused(
-            sentence, status=status, error_type=error.type or "", request_id=error.request_id
-        ) from None
+        raise ApiRefused(sentence, status=status, error_type=error.type or "", request_id=error.request_id) from None
     raise ApiUnclear(sentence, retry_after_seconds=_retry_after(error.response)) from None
 
 
 def _type_of(status: int) -> str:
-    return {413: "request_too_large", 404: "not_found_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+    return {413: "request_too_large", 404: "not_found_error", 429: "rate_limit_error"}.get(
+        status, "invalid_request_error"
+    )
 
 
 def _kind(error: anthropic.APIConnectionError) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import ApiRefused, ApiUnclear, LedgerError
+from claude_pipeline.errors import ApiRefused, ApiUnclear, LedgerError, UsageError
 from claude_pipeline.lane.client import BatchClient, Page
 from claude_pipeline.lane.submit import SUBMIT_LOCK
 from claude_pipeline.ledger import BatchId, BatchSeen, IntentRow, IntentState, Ledger
@@ -62,6 +62,34 @@ def reconcile(ledger: Ledger, client: BatchClient, *, settle_seconds: float, clo
             except (ApiUnclear, ApiRefused) as unclear:
                 found.waiting.append((intent_now, str(unclear)))
     return found
+
+
+def decide(ledger: Ledger, client: BatchClient, tag: str, batch_id: BatchId | None, *, clock: Clock) -> str:
+    """A person's word on a doubtful intent, where the evidence is gone: that batch, or (None) absent.
+
+    Raises:
+        UsageError: there is no such doubt, another process holds it, or the batch is another's.
+    """
+    with ledger.lock(SUBMIT_LOCK) as taken:
+        if not taken:
+            raise UsageError("another process is submitting; try again in a moment")
+        intent = ledger.intent_by_tag(tag)
+        if intent is not None and intent.state is IntentState.OPEN:
+            ledger.intent_doubted(intent, reason="the process that sent it died", at=clock())
+            intent = ledger.intent_by_tag(tag)
+        if intent is None or intent.state is not IntentState.DOUBT:
+            raise UsageError(f"{tag} is not in doubt; `claude-pipeline status` lists what is")
+        if batch_id is None:
+            ledger.intent_absent(intent, at=clock())
+            return f"{tag}: taken as not accepted; its chunk is ready again"
+        seen = client.retrieve(batch_id)
+        if _owned(ledger, batch_id) or seen.requests != intent.requests:
+            raise UsageError(
+                f"{batch_id} cannot be {tag}: it is another's, or holds {seen.requests:,} requests, not {intent.requests:,}"
+            )
+        ledger.intent_live(intent, seen, at=clock(), move="batch named by hand")
+        ledger.batch_seen(seen, at=clock())
+        return f"{tag}: taken as {batch_id}"
 
 
 def _settle(

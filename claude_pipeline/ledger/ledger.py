@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Select, func, select
 
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.record import BatchId, BatchRow, ChunkRow, IntentRow, Part, SnapshotId, SnapshotRow
 from claude_pipeline.ledger.state import (
-    IN_FLIGHT,
-    ON_ITS_WAY,
     TERMINAL,
     UNSETTLED_INTENTS,
     ChunkState,
@@ -47,6 +46,16 @@ class SnapshotProgress:
     def settled(self) -> bool:
         """Nothing of it is on its way, and nothing is left to ask."""
         return self.snapshot.state is not SnapshotState.LOADED and not (self.pending or self.due or self.waits_on)
+
+
+class _Count(NamedTuple):
+    """The chunks of a snapshot in one state."""
+
+    state: ChunkState
+    chunks: int
+    requests: int
+    last: datetime | None  # collected_at
+    cost_units: int
 
 
 class Ledger(SubmitMoves):
@@ -107,11 +116,15 @@ class Ledger(SubmitMoves):
 
     def unsettled_intents(self) -> list[IntentRow]:
         """Those open (a process died, or is at it) or in doubt."""
-        query = select(table.intent).where(table.intent.c.state.in_(list(UNSETTLED_INTENTS))).order_by(table.intent.c.id)
+        query = (
+            select(table.intent).where(table.intent.c.state.in_(list(UNSETTLED_INTENTS))).order_by(table.intent.c.id)
+        )
         return [IntentRow.of(row) for row in self._rows(query)]
 
     def intent_by_tag(self, tag: str) -> IntentRow | None:
-        return next((IntentRow.of(row) for row in self._rows(select(table.intent).where(table.intent.c.tag == tag))), None)
+        return next(
+            (IntentRow.of(row) for row in self._rows(select(table.intent).where(table.intent.c.tag == tag))), None
+        )
 
     def batches(self, *, ids: Collection[str] | None = None, unended: bool = False) -> list[BatchRow]:
         """Batches as last seen, oldest first; `unended` gives those of ours still in progress."""
@@ -165,9 +178,7 @@ class Ledger(SubmitMoves):
     def workloads(self) -> list[str]:
         return [row["name"] for row in self._rows(select(table.workload.c.name).order_by(table.workload.c.name))]
 
-    def progress(
-        self, workload: str, *, max_rounds: int = 1, all_merged: bool = False
-    ) -> list[SnapshotProgress]:
+    def progress(self, workload: str, *, max_rounds: int = 1, all_merged: bool = False) -> list[SnapshotProgress]:
         """Snapshots with work left (with `all_merged`, all of them), oldest first; counts, not rows.
 
         Chunks of the round `max_rounds` leave nothing to ask again.
@@ -187,13 +198,21 @@ class Ledger(SubmitMoves):
         )
         due = (
             select(chunk.c.snapshot, func.count().label("due"))
-            .where(chunk.c.workload == workload, chunk.c.retryable > 0, chunk.c.next_round_cut == 0, chunk.c.round < max_rounds)
+            .where(
+                chunk.c.workload == workload,
+                chunk.c.retryable > 0,
+                chunk.c.next_round_cut == 0,
+                chunk.c.round < max_rounds,
+            )
             .group_by(chunk.c.snapshot)
         )
         waits = select(table.snapshot_wait).where(table.snapshot_wait.c.workload == workload)
-        by_snapshot: dict[str, list[dict[str, object]]] = {}
+        by_snapshot: dict[str, list[_Count]] = {}
         for row in self._rows(counted):
-            by_snapshot.setdefault(row["snapshot"], []).append(dict(row))
+            state, cost = ChunkState(row["state"]), int(row["cost"] or 0)
+            by_snapshot.setdefault(row["snapshot"], []).append(
+                _Count(state, row["chunks"], int(row["requests"]), row["last"], cost)
+            )
         due_of = {row["snapshot"]: row["due"] for row in self._rows(due)}
         waits_of: dict[str, list[SnapshotId]] = {}
         for row in self._rows(waits):
@@ -209,14 +228,14 @@ class Ledger(SubmitMoves):
     def _settled(
         self,
         snapshots: list[SnapshotRow],
-        counts: dict[str, list[dict[str, object]]],
+        counts: dict[str, list[_Count]],
         due: dict[str, int],
         waits: dict[str, list[SnapshotId]],
     ) -> set[str]:
         """Snapshots with nothing on its way, directly or through those they wait on."""
         settled: set[str] = set()
         for snapshot in snapshots:  # a snapshot waits on older ones only
-            pending = any(row["state"] not in TERMINAL for row in counts.get(snapshot.id, []))
+            pending = any(count.state not in TERMINAL for count in counts.get(snapshot.id, []))
             if not pending and not due.get(snapshot.id) and not waits.get(snapshot.id):
                 settled.add(snapshot.id)
         return settled
@@ -273,24 +292,15 @@ def needs_work(progress: SnapshotProgress) -> bool:
 
 
 def _progress(
-    snapshot: SnapshotRow,
-    counts: list[dict[str, object]],
-    due: int,
-    waits: list[SnapshotId],
-    settled: set[str],
+    snapshot: SnapshotRow, counts: list[_Count], due: int, waits: list[SnapshotId], settled: set[str]
 ) -> SnapshotProgress:
-    lasts = [row["last"] for row in counts if row["last"] is not None]
-    moments = [last.replace(tzinfo=UTC) if isinstance(last, datetime) and last.tzinfo is None else last for last in lasts]
     return SnapshotProgress(
         snapshot=snapshot,
-        chunks={ChunkState(str(row["state"])): int(str(row["chunks"])) for row in counts},
-        requests={ChunkState(str(row["state"])): int(str(row["requests"])) for row in counts},
+        chunks={count.state: count.chunks for count in counts},
+        requests={count.state: count.requests for count in counts},
         due=due,
         waits_on=tuple(w for w in waits if w not in settled),
         waited_on=tuple(w for w in waits if w in settled),
-        last_collected_at=max(moments, default=None),  # type: ignore[type-var]
-        cost_units=sum(int(str(row["cost"] or 0)) for row in counts),
+        last_collected_at=max((count.last for count in counts if count.last is not None), default=None),
+        cost_units=sum(count.cost_units for count in counts),
     )
-
-
-__all__ = ["IN_FLIGHT", "ON_ITS_WAY", "Ledger", "SnapshotProgress", "needs_work"]

@@ -201,7 +201,13 @@ class SnapshotMoves(Store):
                     table.snapshot.c.id == snapshot.id,
                     table.snapshot.c.plan_number == snapshot.plan_number,
                 )
-                .values(state=SnapshotState.MERGED, merged_at=at, merged_plan=snapshot.plan_number, succeeded=succeeded, dead=dead)
+                .values(
+                    state=SnapshotState.MERGED,
+                    merged_at=at,
+                    merged_plan=snapshot.plan_number,
+                    succeeded=succeeded,
+                    dead=dead,
+                )
             )
             require(moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} was planned anew while it was merged")
             connection.execute(
@@ -262,7 +268,9 @@ class SnapshotMoves(Store):
             )
         if chunks:
             count = func.count()
-            total = select(count).where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)
+            total = select(count).where(
+                table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id
+            )
             detail = f"{len(chunks)} new, {connection.execute(total).scalar()} in all"
             self._event(
                 connection, "chunks ready", at, workload=snapshot.workload, snapshot=snapshot.id, after=ChunkState.READY,

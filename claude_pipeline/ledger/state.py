@@ -1,11 +1,11 @@
 """States of a chunk, an intent and a snapshot, and which moves are allowed.
 
-    chunk     held ⇄ ready → sending → live → ended → done
-                      ↑________|        |_______|→ canceled
-              ready, sending → failed → ready            (a person sends it again)
-    intent    open → doubt → live → closed
-              open → live | rejected;  doubt → absent
-    snapshot  loaded → planned → merged → planned | merged   (a repaired chunk merges again)
+chunk     held ⇄ ready → sending → live → ended → done
+                  ↑________|        |_______|→ canceled
+          ready, sending → failed → ready            (a person sends it again)
+intent    open → doubt → live → closed
+          open → live | rejected;  doubt → absent
+snapshot  loaded → planned → merged → planned | merged   (a repaired chunk merges again)
 """
 
 from __future__ import annotations

@@ -71,9 +71,7 @@ class SubmitMoves(SnapshotMoves):
                 self._move(connection, chunk, ChunkState.HELD, at, move="chunk held", error=refusal)
         raise BudgetReached(refusal)
 
-    def _open(
-        self, connection: Connection, chunk: ChunkRow, tag: Tag, watermark: BatchId | None, at: datetime
-    ) -> int:
+    def _open(self, connection: Connection, chunk: ChunkRow, tag: Tag, watermark: BatchId | None, at: datetime) -> int:
         if chunk.state is ChunkState.HELD:
             self._move(connection, chunk, ChunkState.READY, at, move="chunk released", error=None)
         moved = connection.execute(
@@ -98,7 +96,14 @@ class SubmitMoves(SnapshotMoves):
         key = opened.inserted_primary_key
         assert key is not None
         self._chunk_event(
-            connection, "intent opened", chunk, at, intent_id=key[0], before=chunk.state, after=ChunkState.SENDING, detail=tag
+            connection,
+            "intent opened",
+            chunk,
+            at,
+            intent_id=key[0],
+            before=chunk.state,
+            after=ChunkState.SENDING,
+            detail=tag,
         )
         return int(key[0])
 
@@ -297,9 +302,7 @@ class SubmitMoves(SnapshotMoves):
         )
         require(moved.rowcount, f"intent {intent.tag} is no longer {intent.state}")
 
-    def _chunk_event(
-        self, connection: Connection, move: str, chunk: ChunkRow, at: datetime, **columns: object
-    ) -> None:
+    def _chunk_event(self, connection: Connection, move: str, chunk: ChunkRow, at: datetime, **columns: object) -> None:
         self._event(
             connection, move, at, workload=chunk.workload, snapshot=chunk.snapshot, chunk_id=chunk.id, **columns
         )

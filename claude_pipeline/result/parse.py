@@ -176,9 +176,7 @@ class _Lines:
 class _Rows:
     """Columns being filled, one value per request."""
 
-    def __init__(
-        self, facts: BatchFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf
-    ) -> None:
+    def __init__(self, facts: BatchFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf) -> None:
         self._facts, self._reader, self._cost_units, self._verdict_of = facts, reader, cost_units, verdict_of
         names = ("outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
                  "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message")  # fmt: skip
@@ -198,8 +196,9 @@ class _Rows:
                 self._answer(result["message"])
             case "errored":
                 # Doubly nested, as the API sends it: result.error.error.type.
-                outer = result.get("error") or {}
-                error = outer.get("error") if isinstance(outer.get("error"), dict) else outer
+                outer: dict[str, Any] = result.get("error") or {}
+                inner = outer.get("error")
+                error = inner if isinstance(inner, dict) else outer
                 self._error("errored", str(error.get("type", "api_error")), str(error.get("message", "")))
             case "expired":
                 self._error("expired", "expired", "the batch ended before it was asked")
@@ -243,7 +242,9 @@ class _Rows:
             "snapshot": facts.snapshot, "chunk": facts.chunk, "batch_id": facts.batch_id, "attempt": facts.attempt,
             "lane": "batch", "answered_at": facts.answered_at,
         }  # fmt: skip
-        columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in constants.items()}
+        columns: dict[str, Any] = {
+            name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in constants.items()
+        }
         for name in ("position", "row", "record_id", "fingerprint"):
             columns[name] = index.column(name)
         columns["custom_id"] = pa.array([f"{facts.tag}-{position}" for position in range(count)], pa.string())

@@ -120,7 +120,7 @@ def check_names(workload: Workload, columns: Iterable[str]) -> None:
     """
     output = output_fields(workload)
     result = {name.lower() for name in RESULT_NAMES}
-    taken = {name: "a column of every result" for name in result}
+    taken = dict.fromkeys(result, "a column of every result")
     for field in output:
         if field.name.lower() in taken:
             raise WorkloadInvalid(

@@ -95,6 +95,10 @@ async def _list(call: Call) -> Response:
         raise ApiError(400, "after_id, before_id: only one of the two may be given")
     workspace = call.workspace
     page, more = await to_thread.run_sync(lambda: call.api.batches(workspace, limit, after_id, before_id))
+    if call.rule("empty_list"):
+        page, more = [], False
+    elif call.rule("short_list"):
+        page, more = page[: len(page) // 2], False
     return json_response(_listing([_batch(call, batch) for batch in page], more))
 
 

@@ -107,7 +107,7 @@ class Endpoint:
         response.headers["request-id"] = request_id
         response.headers["anthropic-organization-id"] = ORGANIZATION_ID
         if workspace is not None:
-            response.headers["anthropic-workspace-id"] = workspace
+            response.headers.setdefault("anthropic-workspace-id", workspace)
         self._api.store.count_call(self._name, str(response.status_code))
         try:
             await response(scope, receive, send)
@@ -120,6 +120,8 @@ class Endpoint:
             what = f'"{version}" is not a valid version' if version else "header is required"
             raise ApiError(400, f"anthropic-version: {what}")
         rules = self._api.faults.take(self._name)
+        if any(rule.kind == "other_workspace" for rule in rules):
+            workspace = _workspace_named(f"not {workspace}")
         call = Call(
             api=self._api,
             request=request,
@@ -136,6 +138,7 @@ class Endpoint:
         response = await self._handler(call)
         for rule in rules:
             response = await _after(rule, response)
+        response.headers["anthropic-workspace-id"] = workspace
         return response
 
 
@@ -147,6 +150,10 @@ def workspace_of(request: Request) -> str:
         raise ApiError(401, "x-api-key header is required")
     if key.startswith("sk-ant-"):
         raise ApiError(401, "this is a simulator: it refuses keys that look real; set ANTHROPIC_API_KEY=simulator")
+    return _workspace_named(key)
+
+
+def _workspace_named(key: str) -> str:
     return f"wrkspc_01{hashlib.sha256(key.encode()).hexdigest()[:22]}"
 
 
@@ -179,7 +186,7 @@ async def _after(rule: Rule, response: Response) -> Response:
             return _bad_body(rule.form or "html", response)
         case "slow_bytes":
             return StreamingResponse(
-                _slowly(response, rule.bytes_per_second), response.status_code, media_type=response.media_type
+                _slowly(response, rule.bytes_per_second), response.status_code, dict(response.headers)
             )
     return response
 

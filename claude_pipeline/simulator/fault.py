@@ -35,6 +35,9 @@ KINDS = {
     "expire": "create",  # `share` of the batch's requests expire at 24 h
     "line_error": "create",  # `share` of the lines come back errored
     "line_answer": "create",  # `share` of the lines succeed oddly: see `form` in line.py
+    "other_workspace": "*",  # as if the key belonged to another workspace
+    "short_list": "list",  # the older half of the page is missing, and nothing says so
+    "empty_list": "list",  # no batch at all
     "foreign_url": "retrieve",  # results_url points to `location`
     "status_word": "retrieve",  # processing_status is `form`
     "cut_results": "results",  # the stream breaks off after `share` of its bytes

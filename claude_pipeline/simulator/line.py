@@ -65,7 +65,8 @@ class LineWriter:
         at_us = finish_moment(batch, position)
         reply = self._reply(custom_id, canonical, digest, at_us)
         if isinstance(reply, Problem):
-            error = error_body(reply.type, reply.message, None, {} if reply.type == "billing_error" else None)
+            error = error_body(reply.type, reply.message, None)
+            error["error"]["details"] = None  # as seen in a line of the real API
             result: dict[str, Any] = {"type": "errored", "error": error}
             line = Line(batch.seq, position, custom_id, digest, None, None, _NONE, 0, "errored", reply.type, at_us, 0)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ class Options:
     error_rate: float = 0.0  # share of questions that come back overloaded the first time they are asked
     permanent_error_rate: float = 0.0  # share of questions that come back invalid each time
     thinking_rate: float = 0.0  # share of answers that begin with a thinking block
-    faults: Path | Iterable[Mapping[str, Any]] = ()  # rules, see fault.py; or a YAML file of them
+    faults: Path | Sequence[Mapping[str, Any]] = ()  # rules, see fault.py; or a YAML file of them
 
     def __post_init__(self) -> None:
         for name in ("error_rate", "permanent_error_rate", "thinking_rate"):

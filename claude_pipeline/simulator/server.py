@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -88,6 +89,8 @@ def running(options: Options | None = None) -> Iterator[Simulator]:
 
 def serve(options: Options) -> None:
     """Serve until interrupted (Ctrl-C or SIGTERM), after a banner that says how to reach it."""
+    # uvicorn raises the signal that stopped it once more; as an interrupt it ends in the `finally` here.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     api = Api(options)
     try:
         with _listening(options) as listener:

@@ -77,6 +77,7 @@ class Worker:
             store.insert_lines(chunk)
         with store.transaction() as db:
             db.execute("UPDATE batch SET answered = 1 WHERE seq = ?", (batch.seq,))
+        store.spool_path(batch.id).unlink(missing_ok=True)
         with self._answered:
             self._answered.notify_all()
 

@@ -95,9 +95,7 @@ def _index(desk: Desk, chunk: ChunkRow) -> pa.Table:
     return pq.read_table(path).combine_chunks()
 
 
-def _parse(
-    desk: Desk, workload: Workload, chunk: ChunkRow, batch: BatchRow, download: Path, index: pa.Table
-) -> Parsed:
+def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, batch: BatchRow, download: Path, index: pa.Table) -> Parsed:
     import orjson
 
     facts = BatchFacts(
@@ -112,9 +110,7 @@ def _parse(
     )
     reader = OutputReader(workload.output, output_fields(workload))
     pricing = Pricing(desk, chunk.model, batch)
-    return parse_results(
-        download, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict
-    )
+    return parse_results(download, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict)
 
 
 def _verdict(error_type: str, message: str) -> str:
@@ -168,9 +164,13 @@ def _write(desk: Desk, workload: Workload, chunk: ChunkRow, parsed: Parsed) -> t
 
 def _compress(raw: Path) -> None:
     """Keep the raw lines, small: parsing can be done again for nothing."""
-    with written(raw.with_suffix(".jsonl.gz")) as temporary:
-        with raw.open("rb") as source, gzip.open(temporary, "wb", compresslevel=1) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+    packed = raw.with_suffix(".jsonl.gz")
+    with (
+        written(packed) as temporary,
+        raw.open("rb") as source,
+        gzip.open(temporary, "wb", compresslevel=1) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
     raw.unlink()
 
 

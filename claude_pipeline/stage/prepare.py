@@ -251,9 +251,7 @@ def _decide(
     )
     others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
-    answered = desk.ledger.parts(
-        workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot.id
-    )
+    answered = desk.ledger.parts(workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot.id)
     _known(duck, "answered", [desk.path(p.path) for p in answered], "WHERE outcome = 'succeeded'")
     # What this snapshot asked before has its outcome or is on its way: never asked again by itself.
     _known(duck, "asked", [desk.path(c.index_path) for c in own], "")
@@ -338,7 +336,11 @@ def reserve(workload: Workload, price: Price) -> Callable[[int], int]:
 
     def bound(size_bytes: int) -> int:
         return price.upper_bound_units(
-            size_bytes=size_bytes, max_tokens=workload.max_tokens, lane="batch", geo=geo, cached=cached,
+            size_bytes=size_bytes,
+            max_tokens=workload.max_tokens,
+            lane="batch",
+            geo=geo,
+            cached=cached,
             plain=plain,
         )
 
@@ -367,7 +369,9 @@ def _new(desk: Desk, chunk: Chunk, round_number: int, plan_number: int, model: s
 def _too_many(plan: Path, rejected: int, records: int, workload: Workload) -> str:
     codes = pq.read_table(plan, columns=["reject_code", "row", "reject_detail"])
     refused = codes.filter(pc.is_valid(codes.column("reject_code")))
-    counted = ", ".join(f"{c['values']} {c['counts']}" for c in refused.column("reject_code").value_counts().to_pylist())
+    counted = ", ".join(
+        f"{c['values']} {c['counts']}" for c in refused.column("reject_code").value_counts().to_pylist()
+    )
     first = refused.slice(0, 1).to_pylist()[0]
     return (
         f"{rejected:,} of {records:,} records ({rejected / records:.1%}) cannot be asked ({counted}; the first: record "
@@ -379,5 +383,3 @@ def _too_many(plan: Path, rejected: int, records: int, workload: Workload) -> st
 def spec_digest(workload: Workload) -> str:
     """Changes when what is asked, or how, changes; Dagster's code_version of the assets."""
     return hashlib.sha256(workload.model_dump_json().encode()).hexdigest()[:16]
-
-

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.errors import UsageError
-from claude_pipeline.lane.reconcile import Reconciliation, reconcile
+from claude_pipeline.lane.reconcile import Reconciliation, decide, reconcile
 from claude_pipeline.lane.submit import Submission, submit_chunks
-from claude_pipeline.ledger import ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
+from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
 from claude_pipeline.request import Request, RequestMaker
 from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
@@ -36,6 +36,15 @@ def settle(desk: Desk) -> Reconciliation:
     return reconcile(desk.ledger, desk.client, settle_seconds=desk.settings.settle_seconds, clock=desk.clock)
 
 
+def settle_by_hand(desk: Desk, tag: str, *, batch_id: str | None) -> str:
+    """A person's word on a doubtful intent: it is that batch, or (None) it was not accepted.
+
+    Raises:
+        UsageError: there is no such doubt, or the batch cannot be it.
+    """
+    return decide(desk.ledger, desk.client, tag, BatchId(batch_id) if batch_id else None, clock=desk.clock)
+
+
 def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None = None) -> SubmitPlan:
     """Reconcile, cut due rounds, and name the chunks to send: all that wait, or those of `keys`
     (`<snapshot>|<chunk>`), where a failed chunk is made ready again.
@@ -56,7 +65,9 @@ def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
     snapshot, _, key = partition_key.partition("|")
     chunk = desk.ledger.chunk_by_key(workload.name, snapshot, key)
     if chunk is None:
-        raise UsageError(f"{workload.name} has no chunk {partition_key}; its chunks are made by {workload.name}/requests")
+        raise UsageError(
+            f"{workload.name} has no chunk {partition_key}; its chunks are made by {workload.name}/requests"
+        )
     match chunk.state:
         case ChunkState.READY | ChunkState.HELD:
             return chunk
@@ -72,9 +83,7 @@ def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
 def send(desk: Desk, workload: Workload, chunks: Iterable[ChunkRow]) -> Submission:
     """Send chunks in order while there is room. Raises as `lane.submit.submit_chunks`."""
     check_model(desk, workload)
-    return submit_chunks(
-        desk.ledger, desk.client, desk.home, chunks, walls(desk, workload), clock=desk.clock
-    )
+    return submit_chunks(desk.ledger, desk.client, desk.home, chunks, walls(desk, workload), clock=desk.clock)
 
 
 def walls(desk: Desk, workload: Workload) -> Walls:
@@ -131,9 +140,7 @@ def _unanswered(desk: Desk, chunk: ChunkRow) -> Iterator[Request]:
     """The requests of a collected chunk that another round may answer."""
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     table = pq.read_table(attempts, columns=["position", "row", "record_id", "fingerprint", "verdict"])
-    again = {
-        row["position"]: row for row in table.to_pylist() if row["verdict"] in ("retry", "stop")
-    }
+    again = {row["position"]: row for row in table.to_pylist() if row["verdict"] in ("retry", "stop")}
     with desk.path(chunk.params_path).open("rb") as file:
         for position, line in enumerate(file):
             if row := again.get(position):
@@ -148,7 +155,9 @@ def _cut_unanswered(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> No
     maker = RequestMaker.of(workload, pq.read_schema(records).names)
     planned = RequestsOf(desk, workload, snapshot)
     requests: Iterator[Request] = (
-        request for request in requests_of(records, maker, planned.rows()) if request.fingerprint in planned.fingerprints
+        request
+        for request in requests_of(records, maker, planned.rows())
+        if request.fingerprint in planned.fingerprints
     )
     chunks: Sequence[NewChunk] = cut(
         desk, workload, snapshot, requests, price, round_number=1, plan_number=snapshot.plan_number

@@ -303,3 +303,38 @@ def test_a_fault_that_is_not_known_is_refused(simulator: Simulator) -> None:
     answer = httpx2.post(f"{simulator.base_url}/_simulator/faults", json={"kind": "gremlins"})
     assert answer.status_code == 400
     assert "gremlins" in answer.json()["error"]
+
+
+def test_a_list_may_lack_its_older_half(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    made = [client.messages.batches.create(requests=requests(1)).id for _ in range(4)]
+    simulator.faults.add(kind="short_list", count=1)
+    page = client.messages.batches.list()
+    assert ([batch.id for batch in page.data], page.has_more) == ([made[3], made[2]], False)
+
+
+def test_a_list_may_be_empty(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    client.messages.batches.create(requests=requests(1))
+    simulator.faults.add(kind="empty_list", count=1)
+    assert client.messages.batches.list().data == []
+
+
+def test_an_answer_may_come_from_another_workspace(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    client.messages.batches.create(requests=requests(1))
+    here = client.messages.batches.with_raw_response.list()
+    simulator.faults.add(kind="other_workspace", endpoint="list", count=1)
+    there = client.messages.batches.with_raw_response.list()
+    assert here.headers["anthropic-workspace-id"] != there.headers["anthropic-workspace-id"]
+    assert there.parse().data == []
+
+
+def test_a_slow_answer_arrives_whole(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    batch = ended_batch(client, simulator, requests(3))
+    simulator.faults.add(kind="slow_bytes", endpoint="results", bytes_per_second=10_000)
+    assert len(raw_lines(client, batch.id)) == 3
+
+
+def test_an_answer_may_lead_to_another_host(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    simulator.faults.add(kind="redirect", endpoint="create", location="http://example.invalid/", count=1)
+    with httpx2.Client(follow_redirects=False) as stubborn, pytest.raises(anthropic.APIStatusError) as refused:
+        client.with_options(http_client=stubborn).messages.batches.create(requests=requests(1))
+    assert refused.value.response.headers["location"] == "http://example.invalid/"

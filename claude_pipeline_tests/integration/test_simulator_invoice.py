@@ -55,9 +55,7 @@ def test_a_batch_is_billed_at_half_price_for_what_succeeded(client: anthropic.An
     bad = {"custom_id": "bad", "params": params(max_tokens=0)}
     batch = ended_batch(client, simulator, [*requests(3), bad])
     usages = [
-        line.result.message.usage  # type: ignore[union-attr]
-        for line in results_of(client, batch.id).values()
-        if line.result.type == "succeeded"
+        line.result.message.usage for line in results_of(client, batch.id).values() if line.result.type == "succeeded"
     ]
     tokens_in = sum(usage.input_tokens for usage in usages)
     tokens_out = sum(usage.output_tokens for usage in usages)

@@ -89,7 +89,7 @@ def test_a_forced_tool_is_called_with_valid_input(client: anthropic.Anthropic) -
     message = client.messages.create(**params(tools=[tool], tool_choice={"type": "tool", "name": "sort"}))
     block = message.content[-1]
     assert (message.stop_reason, block.type) == ("tool_use", "tool_use")
-    assert block.input.keys() == {"queue", "why"}  # type: ignore[union-attr]
+    assert block.input.keys() == {"queue", "why"}
 
 
 def test_a_stream_adds_up_to_the_message(client: anthropic.Anthropic) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
 from anthropic.types.messages import MessageBatch
 
@@ -80,7 +81,7 @@ def test_a_custom_id_outside_the_pattern_is_refused_at_once(
     client: anthropic.Anthropic, custom_id: str, message: str
 ) -> None:
     with pytest.raises(anthropic.BadRequestError, match=message):
-        client.messages.batches.create(requests=[{"custom_id": custom_id, "params": params()}])
+        client.messages.batches.create(requests=[requests(1)[0] | {"custom_id": custom_id}])
 
 
 def test_a_custom_id_given_twice_is_refused_at_once(client: anthropic.Anthropic) -> None:
@@ -196,11 +197,14 @@ def test_a_retired_model_is_not_found() -> None:
 
 
 def test_a_call_without_a_key_is_refused(simulator: Simulator) -> None:
-    with (
-        anthropic.Anthropic(base_url=simulator.base_url, api_key=" ", max_retries=0) as nobody,
-        pytest.raises((anthropic.AuthenticationError, anthropic.APIConnectionError)),
-    ):
-        nobody.messages.batches.list()
+    headers = {"anthropic-version": "2023-06-01"}
+    answer = httpx2.get(f"{simulator.base_url}/v1/messages/batches", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_a_call_without_a_version_is_refused(simulator: Simulator) -> None:
+    answer = httpx2.get(f"{simulator.base_url}/v1/messages/batches", headers={"x-api-key": "k"})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "anthropic-version: header is required")
 
 
 def test_a_key_that_looks_real_is_refused(simulator: Simulator) -> None:
@@ -211,9 +215,9 @@ def test_a_key_that_looks_real_is_refused(simulator: Simulator) -> None:
         careless.messages.batches.list()
 
 
-def test_the_older_key_header_is_accepted(simulator: Simulator, client: anthropic.Anthropic) -> None:
-    curl = client.with_options(default_headers={"x-api-key": "k", "authorization": anthropic.Omit()})
-    assert curl.messages.batches.list().data == []
+def test_the_older_key_header_is_accepted(simulator: Simulator) -> None:
+    headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
+    assert httpx2.get(f"{simulator.base_url}/v1/messages/batches", headers=headers).json()["data"] == []
 
 
 def test_an_unknown_path_is_not_found(client: anthropic.Anthropic) -> None:
