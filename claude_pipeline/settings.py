@@ -10,11 +10,13 @@
 | `CLAUDE_PIPELINE_BUDGET_USD` | none | a wall over all workloads of the ledger |
 | `CLAUDE_PIPELINE_DEFS` | none | a folder of workload folders outside the package |
 | `CLAUDE_PIPELINE_CATALOG` | none | a YAML file that adds to or overrides the catalogue |
+| `CLAUDE_PIPELINE_TICK_SECONDS` | 10 | least seconds between two looks of the Dagster sensor |
 | `CLAUDE_PIPELINE_BATCHES_IN_FLIGHT` | 100 | most batches in progress at once |
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +29,7 @@ from claude_pipeline.home import Home
 SETTLE_SECONDS = 900.0  # 1.5 x the SDK's read timeout of 600 s, after which nobody waits for an answer
 SETTLE_SECONDS_LOCAL = 10.0
 BATCHES_IN_FLIGHT = 100
+TICK_SECONDS = 10
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -42,6 +45,7 @@ class Settings:
     defs: Path | None = None
     catalog: Path | None = None
     batches_in_flight: int = BATCHES_IN_FLIGHT
+    tick_seconds: int = TICK_SECONDS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -66,6 +70,7 @@ class Settings:
             defs=Path(folder).expanduser().absolute() if folder else None,
             catalog=Path(catalog).expanduser().absolute() if catalog else None,
             batches_in_flight=int(_number(env, "CLAUDE_PIPELINE_BATCHES_IN_FLIGHT", BATCHES_IN_FLIGHT, least=1)),
+            tick_seconds=int(_number(env, "CLAUDE_PIPELINE_TICK_SECONDS", TICK_SECONDS, least=1)),
         )
 
     def with_home(self, folder: Path | None) -> Settings:
@@ -93,6 +98,8 @@ def _number(env: Mapping[str, str], name: str, default: float, *, least: float) 
         value = float(text)
     except ValueError:
         raise SettingInvalid(f"{name} must be a number, got {text!r}") from None
-    if not value >= least:
+    if not math.isfinite(value):
+        raise SettingInvalid(f"{name} must be a finite number, got {text}")
+    if value < least:
         raise SettingInvalid(f"{name} must be at least {least:g}, got {text}")
     return value

@@ -143,6 +143,8 @@ class Workload(_Strict):
                 raise ValueError(f"{key} cannot be used: {REFUSED_PARAMS[key]}")
             if key in OWN_PARAMS:
                 raise ValueError(f"{key} has a field of its own: {OWN_PARAMS[key]}")
+        if not isinstance(params.get("output_config", {}), dict):
+            raise ValueError("output_config must be a mapping, as in {effort: low}")
         return params
 
     @field_validator("output")
@@ -157,6 +159,7 @@ class Workload(_Strict):
                 raise ValueError(
                     "must be a JSON Schema with type: object and properties:, so that answers become columns"
                 )
+            _check_schema(output)
             missing = [key for key in output.get("required", []) if key not in output["properties"]]
             if missing:
                 raise ValueError(f"required names {missing[0]!r}, which is not among the properties")
@@ -263,6 +266,19 @@ class Workload(_Strict):
         except ValidationError as error:
             raise WorkloadInvalid("; ".join(explain(error)), place=place) from None
         return workload.at(source) if source else workload
+
+
+def _check_schema(schema: dict[str, Any]) -> None:
+    """Raises ValueError where answers could not be checked against it, after they were paid."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.validator_for(schema)
+    except jsonschema_rs.ValidationError as error:
+        where = ".".join(map(str, error.instance_path))
+        raise ValueError(f"is no JSON Schema at {where or 'its top'}: {error.message}") from None
+    except (jsonschema_rs.ReferencingError, TypeError, ValueError) as error:
+        raise ValueError(f"is no JSON Schema: {error}") from None
 
 
 def roots(source: Path) -> list[Path]:

@@ -80,7 +80,7 @@ def shown(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
         case int():
             return f"{value:,}"
         case datetime():

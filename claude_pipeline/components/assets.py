@@ -29,6 +29,8 @@ from claude_pipeline.stage.prepare import prepare, spec_digest
 from claude_pipeline.stage.submit import plan_submission, send
 from claude_pipeline.workload import Workload
 
+WORKLOAD_TAG, ACTION_TAG = "claude/workload", "claude/action"
+FLAG = "flag"  # the action of a run whose only purpose is to turn a refused chunk's partition red
 SLICE_CHUNKS = 25  # a mapped step costs 55 ms of its own: slices, not chunks
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
@@ -126,6 +128,8 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         description="Settle doubtful creates, cut due rounds, and slice the chunks to send.",
     )
     def plan(context: dg.OpExecutionContext, desk: DeskResource) -> Iterator[dg.DynamicOutput[list[str]]]:
+        if context.run.tags.get(ACTION_TAG) == FLAG:
+            raise dg.Failure(f"the API refused chunk {context.partition_key}; materialize it to send it again")
         with desk.open() as d, told_plainly():
             planned = plan_submission(d, workload, asked_keys(context))
             context.instance.add_dynamic_partitions(

@@ -13,8 +13,7 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, Field
 
-from claude_pipeline.components.assets import build_assets, key
-from claude_pipeline.components.partition import snapshot_partitions
+from claude_pipeline.components.assets import ACTION_TAG, FLAG, build_assets, key
 from claude_pipeline.controller import Kind
 from claude_pipeline.workload import Workload, partition_of
 
@@ -86,9 +85,15 @@ class ClaudeWorkload(dg.Component):
 
 
 def build_workload_defs(workload: Workload) -> dg.Definitions:
-    """Assets, the four jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, and the schedule."""
+    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_flag`, and the schedule."""
     assets = build_assets(workload)
-    jobs = [requests_job(workload), assets.submit_job, assets.collect_job, finalize_job(workload)]
+    jobs = [
+        requests_job(workload),
+        assets.submit_job,
+        assets.collect_job,
+        finalize_job(workload),
+        flag_job(workload),
+    ]
     schedules = [schedule(workload)] if workload.schedule else []
     return dg.Definitions(assets=assets.all(), jobs=jobs, schedules=schedules)
 
@@ -102,7 +107,6 @@ def requests_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, "requests"),
         selection=[key(workload, "requests")],
-        partitions_def=snapshot_partitions(workload),
         description="Take a snapshot, render it, cut what must be asked. Everything after it goes by itself.",
     )
 
@@ -111,8 +115,16 @@ def finalize_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, Kind.FINALIZE),
         selection=[key(workload, "merged"), key(workload, "summary"), dg.AssetKey("warehouse")],
-        partitions_def=snapshot_partitions(workload),
         description="Merge a settled snapshot, sum it up, publish the warehouse.",
+    )
+
+
+def flag_job(workload: Workload) -> Any:
+    return dg.define_asset_job(
+        job_name(workload, FLAG),
+        selection=[key(workload, "batches")],
+        tags={ACTION_TAG: FLAG},
+        description="Turn the partition of a chunk that the API refused red; launched by the controller only.",
     )
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from claude_pipeline.components.claude_workload import build_workload_defs
 from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.json_io_manager import JsonIOManager
 from claude_pipeline.components.placeholder import build_placeholders
 from claude_pipeline.components.sensor import build_controller
 from claude_pipeline.components.warehouse_asset import build_warehouse
@@ -23,11 +24,12 @@ def compose(
     per_workload = [build_workload_defs(workload) for workload in workloads]
     jobs = [job for defs in per_workload for job in defs.jobs or ()]
     assets, checks = build_placeholders(broken)
+    used = desk or DeskResource()
     shared = dg.Definitions(
         assets=[build_warehouse(workloads), *assets],
         asset_checks=checks,
         sensors=[build_controller(workloads, jobs)] if jobs else [],
-        resources={"desk": desk or DeskResource()},
+        resources={"desk": used, "io_manager": JsonIOManager(home=used.home)},
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(*per_workload, shared)

@@ -10,21 +10,23 @@ from datetime import datetime
 
 import dagster as dg
 
+from claude_pipeline.components.assets import ACTION_TAG, FLAG, WORKLOAD_TAG
 from claude_pipeline.components.claude_workload import job_name
 from claude_pipeline.components.desk_resource import DeskResource
 from claude_pipeline.controller import Action, Situation, choose, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
+from claude_pipeline.ledger import ChunkState
+from claude_pipeline.settings import Settings
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.submit import settle
 from claude_pipeline.workload import Workload
 
 NAME = "controller"
-TICK_SECONDS = 10
 RUN_SECONDS_MAX = 1800  # a host that crashed leaves a run STARTED: run monitoring ends it after this
 COOL_DOWN_SECONDS = 20.0
 COOL_DOWN_SECONDS_MAX = 3600.0
-WORKLOAD_TAG, ACTION_TAG = "claude/workload", "claude/action"
+FLAGS_PER_TICK = 5
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -40,7 +42,7 @@ def build_controller(workloads: Sequence[Workload], jobs: Sequence[object]) -> d
     @dg.sensor(
         name=NAME,
         jobs=list(jobs),  # type: ignore[arg-type]
-        minimum_interval_seconds=TICK_SECONDS,
+        minimum_interval_seconds=Settings.from_environment().tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks at everything in flight and launches what is due: submit, collect, finalize.",
     )
@@ -80,9 +82,27 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
                 tags={**tags_of(action), "dagster/max_runtime": str(RUN_SECONDS_MAX)},
             )
         )
+    requests += [request for workload in workloads for request in _flags(desk, workload)]
     if requests:
         return dg.SensorResult(run_requests=requests)
     return dg.SensorResult(skip_reason=_reason(sentences, situations, now))
+
+
+def _flags(desk: Desk, workload: Workload) -> list[dg.RunRequest]:
+    """A failing run for each refused chunk: red on `<w>/batches`, whose materialization repairs it.
+
+    The run_key makes it once per sending, which is what run keys are for.
+    """
+    failed = desk.ledger.chunks(workload.name, states=[ChunkState.FAILED])
+    return [
+        dg.RunRequest(
+            run_key=f"flag/{workload.name}/{chunk.partition_key}/{chunk.attempts}",
+            job_name=job_name(workload, FLAG),
+            # As a tag, as the UI does it: a partition_key would be looked up in the instance for each request.
+            tags={WORKLOAD_TAG: workload.name, ACTION_TAG: FLAG, "dagster/partition": chunk.partition_key},
+        )
+        for chunk in failed[:FLAGS_PER_TICK]
+    ]
 
 
 def _reason(sentences: list[str], situations: Mapping[str, Situation], now: datetime) -> str:

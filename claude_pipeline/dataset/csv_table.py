@@ -20,7 +20,7 @@ import pyarrow.csv
 from claude_pipeline.dataset.csv_strict import FIELD_CHARACTERS_MAX, strict_batches
 from claude_pipeline.dataset.plain import PIECE_BYTES, UTF8_BOM, not_utf8, plain_text
 from claude_pipeline.dataset.source import SourceFile
-from claude_pipeline.dataset.table import Table, check_names
+from claude_pipeline.dataset.table import Table, check_names, check_same_columns
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.workload import Dataset
 
@@ -89,15 +89,6 @@ def csv_batches(path: Path, header: Header, *, delimiter: str, place: str) -> It
         except pa.ArrowException:
             pass  # its message may quote the record; the strict reader reads on, or names the line
     yield from strict_batches(path, header.names, delimiter=delimiter, place=place, skip=done)
-
-
-def check_same_columns(names: Sequence[str], wanted: Sequence[str], place: str) -> None:
-    missing = [name for name in wanted if name not in names]
-    extra = [name for name in names if name not in wanted]
-    if missing or extra:
-        said = [f"column {missing[0]!r} is missing"] if missing else []
-        said += [f"column {extra[0]!r} is in no file before it"] if extra else []
-        raise DatasetInvalid(f"{'; '.join(said)}; all files of a dataset have the same columns", place=place)
 
 
 def read_header(path: Path, place: str, delimiter: str, *, allow_empty: bool) -> Header:

@@ -9,10 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset.csv_table import check_same_columns
 from claude_pipeline.dataset.plain import unchanged, unpacked
 from claude_pipeline.dataset.source import SourceFile
-from claude_pipeline.dataset.table import BYTES_PER_BATCH, ROWS_PER_BATCH, Table, check_names, fitted, plain_schema
+from claude_pipeline.dataset.table import (
+    BYTES_PER_BATCH,
+    ROWS_PER_BATCH,
+    Table,
+    check_names,
+    check_same_columns,
+    fitted,
+    plain_schema,
+)
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.workload import Dataset
 

@@ -77,6 +77,15 @@ def check_names(names: Sequence[str], *, id_column: str | None, place: str) -> N
         )
 
 
+def check_same_columns(names: Sequence[str], wanted: Sequence[str], place: str) -> None:
+    missing = [name for name in wanted if name not in names]
+    extra = [name for name in names if name not in wanted]
+    if missing or extra:
+        said = [f"column {missing[0]!r} is missing"] if missing else []
+        said += [f"column {extra[0]!r} is in no file before it"] if extra else []
+        raise DatasetInvalid(f"{'; '.join(said)}; all files of a dataset have the same columns", place=place)
+
+
 def listed(names: Sequence[str], *, near: str, at_most: int = 20) -> str:
     """Names for an error message, the one most like `near` first."""
     ordered = sorted(names, key=lambda name: -difflib.SequenceMatcher(None, folded(name), folded(near)).ratio())

@@ -87,6 +87,12 @@ class BatchClient:
             self._client = self.connect()
         return self._client
 
+    def close(self) -> None:
+        """Close its connections; the next call would open new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def create(self, body: Body) -> Accepted | Refused | Doubtful:
         """POST one batch, exactly once; never raises for what the API or the network does."""
         import anthropic

@@ -166,7 +166,7 @@ class Ledger(SubmitMoves):
                 part.c.plan_number == snapshot.c.merged_plan,
                 part.c.created_at <= snapshot.c.merged_at,
             )
-            .order_by(snapshot.c.partition, snapshot.c.number, part.c.chunk_id, part.c.path)
+            .order_by(snapshot.c.partition, snapshot.c.number, part.c.kind, part.c.chunk_id, part.c.path)
         )
         return [Part.of(row) for row in self._rows(query)]
 

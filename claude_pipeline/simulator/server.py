@@ -104,10 +104,11 @@ def serve(options: Options) -> None:
 
 def banner(base_url: str, api: Api) -> str:
     """What a person needs to point a client here."""
-    hour_seconds = f"an hour passes in {3600 / api.clock.speed:.3g} s" if api.clock.speed else "the clock stands"
+    speed = api.clock.speed
+    pace = "in real time" if speed == 1 else f"at {speed:g} simulated seconds a second"
     return "\n".join(
         (
-            f"A simulated Anthropic API, tier {api.limiter.tier.name}; {hour_seconds}. Nothing here costs money.",
+            f"A simulated Anthropic API, tier {api.limiter.tier.name}, {pace}. Nothing here costs money.",
             f"  export ANTHROPIC_BASE_URL={base_url}",
             f"  export ANTHROPIC_API_KEY={API_KEY}",
             f"  invoice: {base_url}/_simulator/invoice    stop: Ctrl-C",

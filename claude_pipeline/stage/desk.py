@@ -51,5 +51,9 @@ def open_desk(
     """
     chosen = settings or Settings.from_environment()
     chosen.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    used = client or BatchClient()
     with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
-        yield Desk(chosen, ledger, load(chosen.catalog), client or BatchClient(), clock)
+        try:
+            yield Desk(chosen, ledger, load(chosen.catalog), used, clock)
+        finally:
+            used.close()

@@ -1,0 +1,95 @@
+"""Fixtures of all tests: a clock that is moved by hand, a home, a ledger, a simulator on a socket, a desk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from claude_pipeline.catalog import load
+from claude_pipeline.home import Home
+from claude_pipeline.lane.client import BatchClient, connect
+from claude_pipeline.ledger import Ledger
+from claude_pipeline.settings import Settings
+from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.stage.desk import Desk
+
+NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
+BATCH_SECONDS = 60  # simulated seconds that each batch takes
+SETTLE_SECONDS = 10.0  # by the product's clock
+OURS = ("ANTHROPIC_", "CLAUDE_PIPELINE_")
+
+
+class MovableClock:
+    """The product's clock: stands still until a test moves it."""
+
+    def __init__(self, at: datetime = NOW) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, address or setting of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    return home
+
+
+@pytest.fixture
+def ledger(home: Home) -> Iterator[Ledger]:
+    with Ledger.open(None, path=home.ledger) as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="module")
+def simulator_server() -> Iterator[Simulator]:
+    """One server for a module's tests; its clock is moved by hand and only goes on."""
+    options = Options(batch_seconds=(BATCH_SECONDS, BATCH_SECONDS), paused=True, start=NOW, seed=7)
+    with running(options) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(simulator_server: Simulator) -> Simulator:
+    """Without batches, invoice and faults."""
+    simulator_server.reset()
+    return simulator_server
+
+
+@pytest.fixture
+def client(simulator: Simulator) -> Iterator[BatchClient]:
+    """The product's client, over the real SDK, pointing at the simulator."""
+    client = client_of(simulator)
+    yield client
+    client.sdk.close()
+
+
+def client_of(simulator: Simulator, key: str | None = None) -> BatchClient:
+    """Each key has a workspace of its own."""
+    environment = {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": key or simulator.api_key}
+    return BatchClient(connect=lambda: connect(environment))
+
+
+@pytest.fixture
+def desk(home: Home, ledger: Ledger, client: BatchClient, clock: MovableClock) -> Desk:
+    return Desk(Settings(home, settle_seconds=SETTLE_SECONDS), ledger, load(), client, clock)

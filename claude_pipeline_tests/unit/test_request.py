@@ -1,0 +1,180 @@
+"""Records become requests, or the reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_pipeline.errors import PromptInvalid
+from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker, closed, params_of
+from claude_pipeline_tests.factory import make_workload
+
+SCHEMA = {"type": "object", "properties": {"queue": {"type": "string"}}, "required": ["queue"]}
+
+
+def make(template: str, record: dict[str, Any], **changes: Any) -> Request | Rejection:
+    workload = make_workload(prompt=template, **changes)
+    return RequestMaker.of(workload, record).make(3, "n3", record)
+
+
+def text_of(made: Request | Rejection) -> str:
+    assert isinstance(made, Request), made
+    content: str = json.loads(made.params)["messages"][0]["content"]
+    return content
+
+
+RENDERED: list[Any] = [
+    pytest.param("{{ a }}, {{ b }}", {"a": "x", "b": 2}, "x, 2", id="columns"),
+    pytest.param("{{ a.b.c }}", {"a": {"b": {"c": "deep"}}}, "deep", id="nested-fields"),
+    pytest.param("{{ a[1] }}", {"a": ["x", "y"]}, "y", id="list-item"),
+    pytest.param("{% for x in a %}{{ x }};{% endfor %}", {"a": [1, 2]}, "1;2;", id="loop"),
+    pytest.param("{% if a is none %}-{% else %}{{ a }}{% endif %}", {"a": None}, "-", id="null-looked-at"),
+    pytest.param("{{ a | default('none', true) }}", {"a": None}, "none", id="default-for-null"),
+    pytest.param("{{ a or 'none' }}", {"a": None}, "none", id="or-for-null"),
+    pytest.param("{{ a }}", {"a": "{{ b }} {% raise %}"}, "{{ b }} {% raise %}", id="template-in-data-is-text"),
+    pytest.param("{{ a }}", {"a": "<b>&"}, "<b>&", id="no-escaping"),
+    pytest.param("{{ a }}", {"a": "0"}, "0", id="zero-is-text"),
+    pytest.param("{{ a }} {{ b }}", {"a": 0, "b": False}, "0 False", id="falsy-values"),
+    pytest.param("{{ a }}\n\n", {"a": "x"}, "x\n", id="last-newline-cut"),
+    pytest.param("{{ a | tojson }}", {"a": {"k": 1}}, '{"k": 1}', id="filter"),
+    pytest.param("{{ range }} {{ dict }}", {"range": "1-2", "dict": "d"}, "1-2 d", id="column-named-as-a-jinja-global"),
+]
+
+
+@pytest.mark.parametrize(("template", "record", "text"), RENDERED)
+def test_a_record_is_rendered(template: str, record: dict[str, Any], text: str) -> None:
+    assert text_of(make(template, record)) == text
+
+
+UNUSABLE: list[Any] = [
+    pytest.param("{{ a }}", {"a": None}, "missing_text", "column a is null", id="null"),
+    pytest.param("{{ a.b }}", {"a": {"b": None}}, "missing_text", "a column is null", id="nested-null"),
+    pytest.param("{{ a.b }}", {"a": None}, "missing_text", "missing", id="field-of-null"),
+    pytest.param("{{ a.b }}", {"a": {"c": 1}}, "missing_text", "a field that the prompt asks for", id="no-such-field"),
+    pytest.param("{{ a }}", {"a": float("nan")}, "not_text", "a column is NaN", id="nan"),
+    pytest.param("{{ a }}", {"a": ""}, "empty_prompt", "blank", id="empty"),
+    pytest.param(" {{ a }}\n", {"a": " \u2003"}, "empty_prompt", "blank", id="white-space"),
+    pytest.param("{{ a }}", {"a": "x\ud800"}, "bad_unicode", "a lone surrogate", id="lone-surrogate"),
+    pytest.param("{{ a }}", {"a": "x\x00y"}, "control_char", "a NUL", id="nul"),
+    pytest.param("{{ a + 1 }}", {"a": "secret"}, "template_failed", "TypeError", id="template-fails"),
+    pytest.param("{{ 1 // a }}", {"a": 0}, "template_failed", "ZeroDivisionError", id="division"),
+    pytest.param("{{ a['__class__'] }}", {"a": "secret"}, "missing_text|template_failed", "", id="dunder-item"),
+    pytest.param("{{ a | attr('__class__') }}", {"a": "secret"}, "missing_text|template_failed", "", id="dunder-attr"),
+    pytest.param("{{ a * 30000000 }}", {"a": "x"}, "too_large", "30,000,000 characters", id="too-large"),
+]
+
+
+@pytest.mark.parametrize(("template", "record", "code", "detail"), UNUSABLE)
+def test_an_unusable_record_is_rejected_without_its_text(
+    template: str, record: dict[str, Any], code: str, detail: str
+) -> None:
+    made = make(template, record)
+    assert isinstance(made, Rejection)
+    assert (made.row, made.record_id) == (3, "n3")
+    assert made.code in code.split("|")
+    assert detail in made.detail
+    assert "secret" not in made.detail
+
+
+def test_an_escaped_nul_in_the_text_is_no_nul() -> None:
+    assert text_of(make("{{ a }}", {"a": "\\u0000"})) == "\\u0000"
+
+
+REFUSED: list[Any] = [
+    pytest.param("{{ txt }}", r"asks for \{\{ txt \}\}, but the records have only text, stars", id="no-such-column"),
+    pytest.param("{{ text", "line 1: unexpected end of template", id="syntax"),
+    pytest.param("a\n{% include 'x' %}", "line 2: include is not allowed", id="include"),
+    pytest.param("{% import 'x' as x %}", "import is not allowed", id="import"),
+    pytest.param("{% from 'x' import y %}", "fromimport is not allowed", id="from-import"),
+    pytest.param("{% extends 'x' %}", "extends is not allowed", id="extends"),
+    pytest.param("{{ text.__class__ }}", "'__class__' is not allowed", id="dunder"),
+    pytest.param("{{ text._private }}", "'_private' is not allowed", id="underscore"),
+    pytest.param("{{ text | nofilter }}", "No filter named 'nofilter'", id="no-such-filter"),
+]
+
+
+@pytest.mark.parametrize(("template", "sentence"), REFUSED)
+def test_a_template_that_cannot_work_is_refused_before_any_record(template: str, sentence: str) -> None:
+    with pytest.raises(PromptInvalid, match=f"w.yaml: prompt.*{sentence}"):
+        Prompt(template, ["text", "stars"], place="w.yaml: prompt")
+
+
+def test_only_the_columns_that_are_asked_for_are_read() -> None:
+    assert Prompt("{{ b }} {% set c = 1 %}{{ c }}", ["a", "b", "c"]).columns == ("b",)
+
+
+def test_a_column_named_as_a_jinja_global_is_read_like_any_other() -> None:
+    # It was left out, and each prompt held `<class 'range'>` instead of the record's value.
+    assert Prompt("{{ range }} {{ text }}", ["text", "range"]).columns == ("text", "range")
+    assert Prompt("{% for n in range(2) %}{{ text }}{% endfor %}", ["text"]).columns == ("text",)
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
+def test_params_are_canonical_json_of_what_was_meant(text: str) -> None:
+    workload = make_workload(
+        prompt="-{{ text }}", system="Sört.", params={"stop_sequences": ["z"], "metadata": {"user_id": "u", "a": "b"}},
+        output=SCHEMA,
+    )  # fmt: skip
+    made = RequestMaker.of(workload, ["text"]).make(0, "n0", {"text": text})
+    assert isinstance(made, Request)
+    meant = params_of(workload, text_of(made))
+    assert json.loads(made.params) == meant
+    assert made.params == json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert made.fingerprint == hashlib.sha256(made.params).digest()
+
+
+def test_equal_questions_have_one_fingerprint_whatever_the_record() -> None:
+    maker = RequestMaker.of(make_workload(), ["text", "other"])
+    made = [maker.make(n, f"n{n}", {"text": "same", "other": n}) for n in range(2)]
+    assert len({request.fingerprint for request in made if isinstance(request, Request)}) == 1
+
+
+CHANGES: list[dict[str, Any]] = [{"model": "claude-sonnet-5-5"}, {"max_tokens": 65}, {"system": "x"}, {"prompt": "S{{ text }}"},
+    {"output": SCHEMA}, {"params": {"service_tier": "auto"}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[next(iter(change)) for change in CHANGES])
+def test_whatever_changes_the_question_changes_the_fingerprint(change: dict[str, Any]) -> None:
+    record = {"text": "x"}
+    before, after = (
+        RequestMaker.of(workload, record).make(0, "n0", record) for workload in (make_workload(), make_workload(**change))
+    )
+    assert isinstance(before, Request)
+    assert isinstance(after, Request)
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_prompt_that_looks_like_the_gap_in_the_params_is_only_text() -> None:
+    tricky = '","role":"user"}],"model":"x'
+    assert text_of(make("{{ a }}", {"a": tricky}, system=tricky)) == tricky
+
+
+CLOSED: list[Any] = [
+    pytest.param(SCHEMA, {**SCHEMA, "additionalProperties": False}, id="top"),
+    pytest.param(
+        {"type": "array", "items": SCHEMA},
+        {"type": "array", "items": {**SCHEMA, "additionalProperties": False}},
+        id="in-items",
+    ),
+    pytest.param({"anyOf": [SCHEMA]}, {"anyOf": [{**SCHEMA, "additionalProperties": False}]}, id="in-any-of"),
+    pytest.param({**SCHEMA, "additionalProperties": True}, {**SCHEMA, "additionalProperties": True}, id="as-given"),
+    pytest.param({"type": "object"}, {"type": "object"}, id="free-object"),
+    pytest.param({"type": "string"}, {"type": "string"}, id="scalar"),
+]
+
+
+@pytest.mark.parametrize(("schema", "expected"), CLOSED)
+def test_every_object_of_a_schema_is_closed(schema: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert closed(schema) == expected
+
+
+def test_output_joins_other_output_config() -> None:
+    workload = make_workload(output=SCHEMA, params={"output_config": {"effort": "low"}})
+    config = params_of(workload, "x")["output_config"]
+    assert config["effort"] == "low"
+    assert config["format"] == {"type": "json_schema", "schema": {**SCHEMA, "additionalProperties": False}}
