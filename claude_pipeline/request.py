@@ -94,8 +94,9 @@ class Prompt:
         except TemplateSyntaxError as error:
             raise PromptInvalid(f"{place} line {error.lineno}: {error.message}") from None
         known = list(columns)
-        # A column wins over Jinja's global of the same name (range, dict, …), here as in rendering.
-        asked = meta.find_undeclared_variables(tree) - (set(environment.globals) - set(known))
+        # A column wins over Jinja's global of the same name (range, dict, …), which `meta` leaves out.
+        names = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "load"}
+        asked = meta.find_undeclared_variables(tree) | (names & set(environment.globals) & set(known))
         for name in sorted(asked - set(known)):
             raise PromptInvalid(f"{place}: asks for {{{{ {name} }}}}, but the records have only {', '.join(known)}")
         self.columns = tuple(name for name in known if name in asked)

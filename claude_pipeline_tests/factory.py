@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from claude_pipeline.lane.submit import Submission
 from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, NewChunk, PlanCounts, SnapshotRow, Walls
 from claude_pipeline.request import Request
 from claude_pipeline.simulator import Simulator
@@ -18,7 +19,6 @@ from claude_pipeline.stage.collect import Collection_, collect, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prepare import Prepared, prepare
 from claude_pipeline.stage.submit import plan_submission, send
-from claude_pipeline.lane.submit import Submission
 from claude_pipeline.workload import Workload
 
 PARTITION = "2026-11-22"

@@ -196,7 +196,7 @@ class _Rows:
                 self._answer(result["message"])
             case "errored":
                 # Doubly nested, as the API sends it: result.error.error.type.
-                outer: dict[str, Any] = result.get("error") or {}
+                outer = _mapping(result.get("error"))
                 inner = outer.get("error")
                 error = inner if isinstance(inner, dict) else outer
                 self._error("errored", str(error.get("type", "api_error")), str(error.get("message", "")))
@@ -208,9 +208,11 @@ class _Rows:
                 self._error("errored", "unknown_result_type", f"the API sent a result of the unknown type {unknown!r}")
 
     def _answer(self, message: Mapping[str, Any]) -> None:
-        texts = [block.get("text", "") for block in message.get("content") or () if block.get("type") == "text"]
+        content = message.get("content")
+        blocks = [_mapping(block) for block in content] if isinstance(content, list) else []
+        texts = [str(block.get("text") or "") for block in blocks if block.get("type") == "text"]
         answer = "".join(texts) if texts else None
-        usage = message.get("usage") or {}
+        usage = _mapping(message.get("usage"))
         model = str(message.get("model") or self._facts.model)
         values, wrong = self._reader.read(answer)
         units = self._cost_units(model, usage)
@@ -218,9 +220,10 @@ class _Rows:
             self.invalid += 1
         self._output.append(values)
         self._append(
-            "succeeded", "answered", answer, model, message.get("stop_reason"), message.get("id"),
-            usage.get("input_tokens"), usage.get("output_tokens"), usage.get("cache_creation_input_tokens") or 0,
-            usage.get("cache_read_input_tokens") or 0, None if units is None else units / UNITS_PER_USD,
+            "succeeded", "answered", answer, model, _text(message.get("stop_reason")), _text(message.get("id")),
+            _whole(usage.get("input_tokens")), _whole(usage.get("output_tokens")),
+            _whole(usage.get("cache_creation_input_tokens")) or 0, _whole(usage.get("cache_read_input_tokens")) or 0,
+            None if units is None else units / UNITS_PER_USD,
             None if wrong is None else "invalid_output", wrong,
         )  # fmt: skip
 
@@ -269,12 +272,25 @@ def _plain(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Nothing where the API sent another shape than it documents: that costs no other record its answer."""
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _type(document: Mapping[str, Any]) -> str:
     return str(document["result"].get("type"))
 
 
 def _load(line: bytes) -> dict[str, Any] | None:
-    """A line as a JSON object; lone surrogates, which orjson refuses, become U+FFFD."""
+    """A line as a JSON object; lone surrogates, which orjson refuses, become "?"."""
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -15,7 +15,9 @@ from claude_pipeline_tests.conftest import NOW
 OTHER = SnapshotId("2026-11-21.1")
 
 
-def snapshot(partition: str = "2026-11-22", number: int = 1, state: SnapshotState = SnapshotState.PLANNED) -> SnapshotRow:
+def snapshot(
+    partition: str = "2026-11-22", number: int = 1, state: SnapshotState = SnapshotState.PLANNED
+) -> SnapshotRow:
     return SnapshotRow(
         workload="notes", id=SnapshotId(f"{partition}.{number}"), partition=partition, number=number, state=state,
         path="", digest="", records=10, created_at=NOW, plan_number=1, plan_path=None, plan_sha256=None, planned_at=NOW,

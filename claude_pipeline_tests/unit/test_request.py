@@ -142,7 +142,8 @@ CHANGES: list[dict[str, Any]] = [{"model": "claude-sonnet-5-5"}, {"max_tokens": 
 def test_whatever_changes_the_question_changes_the_fingerprint(change: dict[str, Any]) -> None:
     record = {"text": "x"}
     before, after = (
-        RequestMaker.of(workload, record).make(0, "n0", record) for workload in (make_workload(), make_workload(**change))
+        RequestMaker.of(workload, record).make(0, "n0", record)
+        for workload in (make_workload(), make_workload(**change))
     )
     assert isinstance(before, Request)
     assert isinstance(after, Request)

@@ -1,0 +1,235 @@
+"""Real Dagster: webserver, daemon and code location as processes, against the simulator.
+
+One `dagster dev` serves all tests of this module. Workload `hand` is launched as a person does,
+in a browser where there is one; workload `minutely` by its schedule; `broken` cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+from claude_pipeline.cli.dagster_dev import DagsterDev
+from claude_pipeline.home import Home
+from claude_pipeline.ledger import ChunkState, Ledger
+from claude_pipeline.simulator import Options, Simulator, running
+
+pytestmark = pytest.mark.acceptance
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE_SECONDS = 240
+LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+PARTITIONS = """query($k: AssetKeyInput!) { assetNodeOrError(assetKey: $k) { ... on AssetNode {
+  partitionStats { numMaterialized numFailed numPartitions } } } }"""
+ASSETS = """query { assetNodes { assetKey { path } groupName description } }"""
+
+
+@dataclass
+class Site:
+    """A running Dagster with its home and its API."""
+
+    dagster: DagsterDev
+    home: Home
+    simulator: Simulator
+    data: Path
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        if not self.home.warehouse.exists():
+            return []
+        with duckdb.connect(str(self.home.warehouse.resolve()), read_only=True) as duck:
+            try:
+                return duck.execute(sql).fetchall()
+            except duckdb.CatalogException:
+                return []
+
+    def materialized(self, *key: str) -> int:
+        stats = self.dagster.ask(PARTITIONS, {"k": {"path": list(key)}})["assetNodeOrError"]["partitionStats"]
+        assert stats["numFailed"] == 0, stats
+        return int(stats["numMaterialized"])
+
+    def materialize_requests(self, workload: str) -> None:
+        """Materialize the running partition of the first asset, as the UI's dialog does."""
+        selector = {
+            "repositoryLocationName": "claude_pipeline",
+            "repositoryName": "__repository__",
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": [workload, "requests"]}],
+        }
+        tags = [{"key": "dagster/partition", "value": time.strftime("%Y-%m-%d", time.gmtime())}]
+        answer = self.dagster.ask(
+            LAUNCH,
+            {"p": {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}},
+        )
+        assert answer["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", answer
+
+    def planned(self, workload: str) -> int:
+        with Ledger.open(None, path=self.home.ledger) as ledger:
+            return sum(s.planned_at is not None for s in ledger.snapshots(workload))
+
+    def at_rest(self, workload: str) -> bool:
+        with Ledger.open(None, path=self.home.ledger) as ledger:
+            snapshots = ledger.snapshots(workload)
+            busy = ledger.chunks(workload, states=[s for s in ChunkState if s not in (ChunkState.DONE,)])
+            return bool(snapshots) and not busy and not ledger.unpublished(workload) and not ledger.progress(workload)
+
+    def asked(self, workload: str) -> int:
+        """Requests of a workload that reached the API."""
+        with Ledger.open(None, path=self.home.ledger) as ledger:
+            return sum(chunk.requests for chunk in ledger.chunks(workload) if chunk.batch_id)
+
+
+def until(happened: Callable[[], Any], what: str) -> Any:
+    """Real processes have no clock to move: look until it happened."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := happened():
+            return found
+        time.sleep(1)
+    raise AssertionError(f"did not happen in {PATIENCE_SECONDS} s: {what}")
+
+
+def write_rows(path: Path, count: int) -> None:
+    path.write_text("id,text\n" + "".join(f"{n},{path.stem} number {n}\n" for n in range(count)), encoding="utf-8")
+
+
+def write_workload(folder: Path, name: str, data: Path, **changes: object) -> None:
+    attributes = {
+        "name": name,
+        "dataset": {"path": str(data / f"{name}.csv"), "id": "id"},
+        "model": "claude-haiku-5-5",
+        "prompt": "Sort this: {{ text }}",
+        "max_tokens": 64,
+        "chunk": {"requests": 20},
+        "output": {
+            "type": "object",
+            "properties": {"kind": {"type": "string", "enum": ["a", "b"]}},
+            "required": ["kind"],
+        },
+        "start_date": "2026-11-01",
+    } | changes
+    (folder / name).mkdir(parents=True)
+    document = {"type": "claude_pipeline.ClaudeWorkload", "attributes": attributes}
+    (folder / name / "defs.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    root = tmp_path_factory.mktemp("site")
+    data, folder, home = root / "data", root / "workloads", Home(root / "home")
+    data.mkdir()
+    write_rows(data / "hand.csv", 50)
+    write_rows(data / "minutely.csv", 30)
+    write_workload(folder, "hand", data)
+    write_workload(folder, "minutely", data, schedule="* * * * *", partition="hourly")
+    write_workload(folder, "broken", data, modle="claude-haiku-5-5")
+    with running(Options(speed=60, batch_seconds=(60, 180), seed=5)) as simulator:
+        environment = {
+            "ANTHROPIC_BASE_URL": simulator.base_url,
+            "ANTHROPIC_API_KEY": simulator.api_key,
+            "CLAUDE_PIPELINE_DEFS": str(folder),
+            "CLAUDE_PIPELINE_TICK_SECONDS": "5",
+        }
+        with DagsterDev(home, environment=environment) as dagster:
+            dagster.wait_until_ready()
+            yield Site(dagster, home, simulator, data)
+
+
+def launch_in_the_browser(site: Site, shots: Path) -> None:
+    """Materialize > Latest > Launch on the first asset, by clicks."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(f"{site.dagster.url}/assets/hand/requests?view=partitions")
+        page.get_by_role("button", name=re.compile("Materialize")).first.click()
+        dialog = page.locator(".bp5-portal").filter(has_text="Launch runs to materialize")
+        dialog.get_by_role("button", name="Latest").click()
+        dialog.get_by_role("button", name=re.compile("Launch")).click()
+        page.wait_for_timeout(2_000)
+        page.screenshot(path=shots / "launched.png")
+        browser.close()
+
+
+def test_launching_the_first_asset_fills_the_warehouse(site: Site, tmp_path: Path) -> None:
+    if CHROMIUM:
+        launch_in_the_browser(site, tmp_path)
+    else:
+        site.materialize_requests("hand")
+
+    found = until(
+        lambda: site.rows("SELECT count(*), count(kind), count(DISTINCT record_id) FROM hand.results"), "published"
+    )
+
+    assert found == [(50, 50, 50)]
+    assert (site.materialized("hand", "batches"), site.materialized("hand", "results")) == (3, 3)
+    assert (site.materialized("hand", "merged"), site.materialized("hand", "summary")) == (1, 1)
+
+
+def test_a_schedule_tick_does_the_same(site: Site) -> None:
+    found = until(lambda: site.rows("SELECT count(*), count(kind) FROM minutely.results"), "the schedule's results")
+
+    assert found[0][0] in (30, 60)  # the hour may turn meanwhile: a partition, and so a snapshot, more
+    assert site.asked("minutely") == 30  # the ticks of each minute since sent nothing again
+
+
+def test_added_rows_send_only_themselves(site: Site) -> None:
+    write_rows(site.data / "hand.csv", 60)
+    site.materialize_requests("hand")
+
+    until(lambda: site.rows("SELECT count(*) FROM hand.latest") == [(60,)], "the added rows")
+
+    assert site.asked("hand") == 60
+
+
+def test_the_same_rows_send_nothing(site: Site) -> None:
+    before = site.asked("hand")
+    runs = 'query { runsOrError(filter: {pipelineName: "__ASSET_JOB", statuses: [SUCCESS]}) { ... on Runs { count } } }'
+    finished = site.dagster.ask(runs, {})["runsOrError"]["count"]
+    site.materialize_requests("hand")
+
+    until(lambda: site.dagster.ask(runs, {})["runsOrError"]["count"] > finished, "the run's end")
+
+    assert site.at_rest("hand")
+    assert site.asked("hand") == before
+
+
+def test_a_broken_workload_shows_itself_and_takes_no_other_down(site: Site) -> None:
+    nodes = {"/".join(n["assetKey"]["path"]): n for n in site.dagster.ask(ASSETS, {})["assetNodes"]}
+
+    assert "unknown field modle (did you mean model?)" in nodes["broken_workload/broken"]["description"]
+    assert {"hand/requests", "minutely/summary", "tickets/requests", "warehouse"} <= nodes.keys()
+
+
+def test_the_costs_equal_the_invoice(site: Site) -> None:
+    until(lambda: site.at_rest("hand") and site.at_rest("minutely"), "rest")
+    assert site.simulator.invoice()["billed_twice"] == 0
+
+    with Ledger.open(None, path=site.home.ledger) as ledger:
+        units = sum(c.cost_units or 0 for w in ("hand", "minutely") for c in ledger.chunks(w))
+    assert units / 1e10 == pytest.approx(float(site.simulator.invoice()["total_usd"]), abs=1e-9)
+
+
+def test_the_graph_reads_as_the_journey(site: Site) -> None:
+    nodes = site.dagster.ask("query { assetNodes { assetKey { path } dependencyKeys { path } } }", {})["assetNodes"]
+    upstream = {"/".join(n["assetKey"]["path"]): {"/".join(d["path"]) for d in n["dependencyKeys"]} for n in nodes}
+
+    assert upstream["hand/batches"] == {"hand/requests"}
+    assert upstream["hand/results"] == {"hand/batches"}
+    assert upstream["hand/merged"] == {"hand/results"}
+    assert upstream["hand/summary"] == {"hand/merged"}
+    assert upstream["warehouse"] == {"hand/summary", "minutely/summary", "tickets/summary"}

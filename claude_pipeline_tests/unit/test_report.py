@@ -1,0 +1,85 @@
+"""A snapshot in numbers, as people read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from claude_pipeline.report import Summary, duration
+from claude_pipeline_tests.conftest import NOW
+
+FULL = Summary(
+    workload="notes", snapshot="2026-11-22.1", records=1_000, succeeded=980, dead=15, rejected=5, requests=905, reused=50,
+    duplicates=40, batches=2, rounds=1, invalid=3, input_tokens=60_000, output_tokens=12_000, cost_usd=1.5,
+    realtime_usd=3.0, started_at=NOW, ended_at=NOW + timedelta(minutes=10), hours_to_sla=23.5,
+)  # fmt: skip
+EMPTY = replace(
+    FULL, records=0, succeeded=0, dead=0, rejected=0, requests=0, reused=0, duplicates=0, batches=0, rounds=0, invalid=0,
+    input_tokens=0, output_tokens=0, cost_usd=0.0, realtime_usd=0.0, started_at=None, ended_at=None, hours_to_sla=None,
+)  # fmt: skip
+
+
+def test_the_summary_says_it_in_a_dozen_lines() -> None:
+    assert FULL.rows() == [
+        ("snapshot", "notes 2026-11-22.1"),
+        ("records", "1,000"),
+        ("= succeeded", "980"),
+        ("+ dead letters", "15"),
+        ("+ rejected (never sent)", "5"),
+        ("requests sent", "905 in 2 batches, 1 round"),
+        ("not asked twice", "50 reused, 40 duplicates"),
+        ("tokens", "60,000 in, 12,000 out"),
+        ("cost", "$1.5000 (real-time price: $3.0000, saved 50%)"),
+        ("time at the API", "10 min 0 s"),
+        ("throughput", "90 requests/min, 6,000 input and 1,200 output tokens/min"),
+        ("left of the 24 h SLA", "23.5 h at the tightest batch"),
+        ("outside output schema", "3 answers"),
+    ]
+
+
+def test_a_snapshot_that_sent_nothing_has_no_rates() -> None:
+    labels = [label for label, _ in EMPTY.rows()]
+    assert "throughput" not in labels
+    assert "left of the 24 h SLA" not in labels
+    assert dict(EMPTY.rows())["cost"] == "$0.0000"
+    assert "success_rate" not in EMPTY.numbers()
+
+
+def test_numbers_for_plots_leave_out_what_is_not_known() -> None:
+    numbers = FULL.numbers()
+    assert numbers["success_rate"] == 0.98
+    assert numbers["requests_per_min"] == 90.5
+    assert numbers["hours_to_sla"] == 23.5
+    assert "minutes" not in replace(FULL, ended_at=None).numbers()
+
+
+def test_a_batch_that_ends_at_once_divides_by_nothing() -> None:
+    assert replace(FULL, ended_at=NOW).per_minute(10) == 600
+
+
+def test_records_add_up() -> None:
+    assert FULL.records == FULL.succeeded + FULL.dead + FULL.rejected
+    assert FULL.answered == 890
+
+
+def test_markdown_is_a_table_of_the_same_rows() -> None:
+    lines = FULL.markdown().splitlines()
+    assert lines[:3] == ["| | |", "|---|---|", "| snapshot | notes 2026-11-22.1 |"]
+    assert len(lines) == 2 + len(FULL.rows())
+
+
+DURATIONS = [
+    (0, "0 s"),
+    (59.4, "59 s"),
+    (59.6, "1 min 0 s"),
+    (200, "3 min 20 s"),
+    (76_440, "21 h 14 min"),
+    (3_600, "1 h 0 min"),
+]
+
+
+@pytest.mark.parametrize(("seconds", "text"), DURATIONS)
+def test_a_duration_is_said_as_people_say_it(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
