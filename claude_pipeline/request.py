@@ -19,6 +19,7 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_pipeline.errors import PromptInvalid
+from claude_pipeline.output_schema import enforceable
 from claude_pipeline.workload import Workload
 
 PROMPT_BYTES_MAX = 20_000_000  # one rendered prompt; far over any model's context, far under memory
@@ -175,22 +176,8 @@ def params_of(workload: Workload, prompt: str) -> dict[str, Any]:
         params["system"] = workload.system
     if workload.output is not None:
         config = dict(workload.params.get("output_config", {}))
-        params["output_config"] = {**config, "format": {"type": "json_schema", "schema": closed(workload.output)}}
+        params["output_config"] = {**config, "format": {"type": "json_schema", "schema": enforceable(workload.output)}}
     return params
 
 
-def closed(schema: Any) -> Any:
-    """The schema with `additionalProperties: false` on each object, which the API demands."""
-    match schema:
-        case dict():
-            inner = {key: closed(value) for key, value in schema.items()}
-            if schema.get("type") == "object" and "properties" in schema:
-                inner.setdefault("additionalProperties", False)
-            return inner
-        case list():
-            return [closed(item) for item in schema]
-        case _:
-            return schema
-
-
-__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "closed", "params_of"]
+__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "params_of"]

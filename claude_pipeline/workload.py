@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.output_schema import problem_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED_NAMES = frozenset({"ops", "main", "temp", "information_schema", "pg_catalog", "warehouse"})
@@ -150,19 +151,9 @@ class Workload(_Strict):
     @field_validator("output")
     @classmethod
     def _output_is_an_object(cls, output: dict[str, Any] | None) -> dict[str, Any] | None:
-        if output is not None:
-            if (
-                output.get("type") != "object"
-                or not isinstance(output.get("properties"), dict)
-                or not output["properties"]
-            ):
-                raise ValueError(
-                    "must be a JSON Schema with type: object and properties:, so that answers become columns"
-                )
-            _check_schema(output)
-            missing = [key for key in output.get("required", []) if key not in output["properties"]]
-            if missing:
-                raise ValueError(f"required names {missing[0]!r}, which is not among the properties")
+        problem = problem_of(output) if output is not None else None
+        if problem is not None:
+            raise ValueError(problem)
         return output
 
     @field_validator("timezone")

@@ -49,7 +49,7 @@ def names_of(columns: list[str], *properties: str) -> list[str]:
     """All columns of the merged rows."""
     own = pa.schema([("record_id", pa.string()), *((name, pa.int64()) for name in columns)])
     fields = output_fields(workload(*properties)) if properties else []
-    return merged_schema(own, fields).names
+    return list(merged_schema(own, fields).names)
 
 
 def test_columns_stand_in_the_order_of_the_warehouse() -> None:

@@ -225,7 +225,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadInvalid, match="cannot read it .No such file"):
+    with pytest.raises(WorkloadInvalid, match=r"cannot read it \(No such file"):
         read_workload(tmp_path / "none.yaml")
 
 

@@ -1,0 +1,87 @@
+"""The output's JSON Schema as the API takes it: what it cannot enforce becomes words.
+
+The API enforces a subset (docs, structured outputs, 2026-08): every object closed, no bounds on
+numbers, lengths or counts, no patterns. A user's schema may hold those: they are moved into the
+`description`, where the model reads them, and each answer is checked here against the whole schema.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema_rs
+
+OPTIONAL_MAX = 24  # optional properties in one schema, catalog/limits.yaml
+UNIONS_MAX = 16  # properties whose type is a union, catalog/limits.yaml
+NOT_ENFORCED = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
+     "maxItems", "uniqueItems", "contains", "prefixItems", "minProperties", "maxProperties", "patternProperties",
+     "propertyNames"}
+)  # fmt: skip
+HOLDS_SCHEMAS = frozenset({"properties", "$defs", "definitions"})  # their keys are names, not keywords
+
+
+def enforceable(schema: Any) -> Any:
+    """The schema to send: objects closed, what the API does not enforce told in words."""
+    match schema:
+        case dict():
+            told = {key: schema[key] for key in schema if key in NOT_ENFORCED or _too_many_items(key, schema[key])}
+            inner = {
+                key: {name: enforceable(s) for name, s in value.items()} if _holds(key, value) else enforceable(value)
+                for key, value in schema.items()
+                if key not in told and key not in ("enum", "const", "default", "required")
+            }
+            inner |= {key: schema[key] for key in ("enum", "const", "default", "required") if key in schema}
+            if schema.get("type") == "object":
+                inner["additionalProperties"] = False
+            if told:
+                words = "; ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items())
+                inner["description"] = " ".join(filter(None, (schema.get("description"), f"({words})")))
+            return inner
+        case list():
+            return [enforceable(item) for item in schema]
+        case _:
+            return schema
+
+
+def problem_of(schema: dict[str, Any]) -> str | None:
+    """Why a schema cannot be an output, in one clause; None where it can."""
+    if schema.get("type") != "object" or not isinstance(schema.get("properties"), dict) or not schema["properties"]:
+        return "must be a JSON Schema with type: object and properties:, so that answers become columns"
+    if not jsonschema_rs.meta.is_valid(schema):
+        return "is no valid JSON Schema (draft 2020-12)"
+    missing = [key for key in schema.get("required", []) if key not in schema["properties"]]
+    if missing:
+        return f"required names {missing[0]!r}, which is not among the properties"
+    optional, unions = _count(schema)
+    if optional > OPTIONAL_MAX:
+        return f"has {optional} optional properties, the API takes {OPTIONAL_MAX}; put them under required:"
+    if unions > UNIONS_MAX:
+        return f"has {unions} properties of several types, the API takes {UNIONS_MAX}; give each one type"
+    return None
+
+
+def _holds(key: str, value: Any) -> bool:
+    return key in HOLDS_SCHEMAS and isinstance(value, dict)
+
+
+def _too_many_items(key: str, value: Any) -> bool:
+    return key == "minItems" and value not in (0, 1)
+
+
+def _count(schema: Any) -> tuple[int, int]:
+    """Optional properties and unions in a schema and all within it."""
+    if isinstance(schema, list):
+        counts = [_count(item) for item in schema]
+        return sum(c[0] for c in counts), sum(c[1] for c in counts)
+    if not isinstance(schema, dict):
+        return 0, 0
+    properties = schema.get("properties")
+    optional = len(set(properties) - set(schema.get("required", []))) if isinstance(properties, dict) else 0
+    unions = int(isinstance(schema.get("type"), list) or "anyOf" in schema)
+    for key, value in schema.items():
+        inner = list(value.values()) if _holds(key, value) else value
+        below = _count(inner) if key not in ("enum", "const", "default", "required") else (0, 0)
+        optional, unions = optional + below[0], unions + below[1]
+    return optional, unions

@@ -1,0 +1,413 @@
+"""The ledger on a database file: each move once, each with an event, no wall passed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, insert, text
+from sqlalchemy.exc import IntegrityError
+
+from claude_pipeline.errors import (
+    BudgetReached,
+    IllegalMove,
+    LedgerDamaged,
+    LedgerError,
+    LedgerNewer,
+    SettingInvalid,
+    WorkloadInvalid,
+    WorkspaceMismatch,
+)
+from claude_pipeline.home import Home
+from claude_pipeline.ledger import (
+    BatchId,
+    BatchSeen,
+    ChunkRow,
+    ChunkState,
+    Collected,
+    IntentRow,
+    Ledger,
+    PlanCounts,
+    QueueFull,
+    SnapshotState,
+    Spend,
+    Tag,
+    Walls,
+    table,
+)
+from claude_pipeline_tests.conftest import NOW
+from claude_pipeline_tests.factory import NO_WALLS, loaded_snapshot, make_new_chunk, ready_chunks
+
+SPEND = Spend("claude-haiku-5-5", "batch", NOW, 10, 100, 50, 0, 0, 7)
+COLLECTED = Collected(
+    succeeded=10, errored=0, canceled=0, expired=0, retryable=0, invalid=0, spend=(SPEND,)
+)  # fmt: skip
+
+
+def seen(number: int, *, status: str = "in_progress", requests: int = 10) -> BatchSeen:
+    ended = NOW + timedelta(hours=1) if status == "ended" else None
+    counts = {"succeeded": requests} if ended else {"processing": requests}
+    return BatchSeen(
+        BatchId(f"msgbatch_{number}"), status, requests, counts, NOW, NOW + timedelta(hours=24), ended, None
+    )
+
+
+def opened(ledger: Ledger, chunk: ChunkRow, number: int = 1, walls: Walls = NO_WALLS) -> IntentRow:
+    return ledger.intent_opened(chunk, tag=Tag(f"tag-{number}"), watermark=None, walls=walls, at=NOW)
+
+
+def live(ledger: Ledger, chunk: ChunkRow, number: int = 1) -> IntentRow:
+    intent = opened(ledger, chunk, number)
+    ledger.intent_live(intent, seen(number, requests=chunk.requests), at=NOW)
+    return intent
+
+
+def collected(ledger: Ledger, chunk: ChunkRow, number: int = 1, what: Collected = COLLECTED) -> ChunkRow:
+    live(ledger, chunk, number)
+    ledger.batch_seen(seen(number, status="ended", requests=chunk.requests), at=NOW)
+    ledger.chunk_collected(ledger.chunk(chunk.id), what, [], at=NOW)
+    return ledger.chunk(chunk.id)
+
+
+def events(ledger: Ledger) -> list[dict[str, Any]]:
+    return list(ledger.dump("event"))
+
+
+def moves(ledger: Ledger) -> list[str]:
+    return [str(event["move"]) for event in events(ledger)]
+
+
+# Snapshots.
+
+
+def test_the_same_records_are_the_same_snapshot_and_other_ones_the_next(ledger: Ledger) -> None:
+    first = loaded_snapshot(ledger, NOW, digest="d1")
+    again = loaded_snapshot(ledger, NOW + timedelta(hours=1), digest="d1")
+    changed = loaded_snapshot(ledger, NOW, digest="d2")
+    back = loaded_snapshot(ledger, NOW, digest="d1")
+    assert again == first
+    assert [s.id for s in (first, changed, back)] == ["2026-11-22.1", "2026-11-22.2", "2026-11-22.3"]
+    assert first.path == "snapshots/2026-11-22.1"
+
+
+def test_each_partition_and_workload_numbers_its_own_snapshots(ledger: Ledger) -> None:
+    loaded_snapshot(ledger, NOW)
+    assert loaded_snapshot(ledger, NOW, partition="2026-11-23").id == "2026-11-23.1"
+    assert loaded_snapshot(ledger, NOW, workload="other").id == "2026-11-22.1"
+
+
+def test_a_plan_made_by_two_is_registered_once(ledger: Ledger) -> None:
+    snapshot = loaded_snapshot(ledger, NOW)
+    chunks = ready_chunks(ledger, NOW, make_new_chunk(1))
+    with pytest.raises(LedgerError, match="notes/2026-11-22.1 was planned meanwhile"):
+        ledger.snapshot_planned(
+            snapshot, plan_path="p", plan_sha256="s", counts=PlanCounts(1, 0, 0, 0, 0), chunks=[make_new_chunk(2)],
+            waits_on=(), at=NOW,
+        )  # fmt: skip
+    assert ledger.chunks("notes") == chunks
+
+
+def test_a_round_is_cut_once(ledger: Ledger) -> None:
+    chunk = ready_chunks(ledger, NOW)[0]
+    snapshot = ledger.snapshots("notes")[0]
+    retry = make_new_chunk(1, round_number=2)
+    ledger.next_round_cut(snapshot, of_chunks=[chunk.id], chunks=[retry], at=NOW)
+    with pytest.raises(LedgerError, match="has its next round already"):
+        ledger.next_round_cut(snapshot, of_chunks=[chunk.id], chunks=[replace(retry, key="r2-0002")], at=NOW)
+    assert [c.key for c in ledger.chunks("notes")] == ["r1-0001", "r2-0001"]
+
+
+def test_a_merge_of_an_older_plan_is_refused(ledger: Ledger) -> None:
+    old = loaded_snapshot(ledger, NOW)
+    ready_chunks(ledger, NOW)
+    with pytest.raises(LedgerError, match="was planned anew while it was merged"):
+        ledger.snapshot_merged(old, succeeded=1, dead=0, rest=None, at=NOW)
+    assert ledger.snapshots("notes")[0].state is SnapshotState.PLANNED
+
+
+# Workload names.
+
+
+def test_two_living_files_with_one_name_are_refused(ledger: Ledger, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("")
+    ledger.register_workload("notes", source=first, cadence="daily", at=NOW)
+    ledger.register_workload("notes", source=first, cadence="daily", at=NOW)
+    with pytest.raises(WorkloadInvalid, match=f"the name 'notes' is taken by {first}; rename one"):
+        ledger.register_workload("notes", source=second, cadence="daily", at=NOW)
+    first.unlink()  # it was moved
+    ledger.register_workload("notes", source=second, cadence="daily", at=NOW)
+
+
+def test_a_cadence_that_would_orphan_snapshots_is_refused(ledger: Ledger) -> None:
+    ledger.register_workload("notes", source=None, cadence="hourly", at=NOW)
+    ledger.register_workload("notes", source=None, cadence="daily", at=NOW)  # none yet
+    loaded_snapshot(ledger, NOW)
+    with pytest.raises(
+        WorkloadInvalid, match="its snapshots are daily, now it asks for weekly.*write partition: daily"
+    ):
+        ledger.register_workload("notes", source=None, cadence="weekly", at=NOW)
+
+
+# Intents.
+
+
+def test_a_chunk_has_one_living_intent_even_against_direct_sql(ledger: Ledger, home: Home) -> None:
+    chunk = ready_chunks(ledger, NOW)[0]
+    opened(ledger, chunk)
+    engine = create_engine(f"sqlite:///{home.ledger}")
+    second = insert(table.intent).values(chunk_id=chunk.id, tag="other", requests=10, state="open", created_at=NOW)
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="UNIQUE"):
+        connection.execute(second)
+    engine.dispose()
+
+
+def test_a_batch_has_one_intent_even_against_direct_sql(ledger: Ledger, home: Home) -> None:
+    one, two = ready_chunks(ledger, NOW, make_new_chunk(1), make_new_chunk(2))
+    live(ledger, one, 1)
+    intent = opened(ledger, two, 2)
+    with pytest.raises(IntegrityError, match="UNIQUE"):
+        ledger.intent_live(intent, seen(1), at=NOW)
+    assert ledger.chunk(two.id).state is ChunkState.SENDING
+
+
+SECOND_MOVES: dict[str, Callable[[Ledger, IntentRow], object]] = {
+    "live": lambda ledger, intent: ledger.intent_live(intent, seen(2), at=NOW),
+    "doubted": lambda ledger, intent: ledger.intent_doubted(intent, reason="", at=NOW),
+    "refused": lambda ledger, intent: ledger.intent_refused(
+        intent, chunk_state=ChunkState.READY, error="", error_type="", not_before=None, at=NOW
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SECOND_MOVES)
+def test_a_second_mover_finds_the_intent_moved(ledger: Ledger, name: str) -> None:
+    intent = live(ledger, ready_chunks(ledger, NOW)[0])
+    before = events(ledger)
+    with pytest.raises(LedgerError):
+        SECOND_MOVES[name](ledger, intent)  # still believes that it is open
+    assert ledger.chunks("notes")[0].batch_id == "msgbatch_1"
+    assert events(ledger) == before
+
+
+def test_a_second_submitter_of_a_chunk_is_refused(ledger: Ledger) -> None:
+    chunk = ready_chunks(ledger, NOW)[0]
+    opened(ledger, chunk, 1)
+    with pytest.raises(LedgerError, match=r"2026-11-22.1\|r1-0001 is no longer ready.*another process moved it first"):
+        opened(ledger, chunk, 2)
+    assert len(ledger.unsettled_intents()) == 1
+
+
+def test_only_a_doubtful_intent_becomes_absent(ledger: Ledger) -> None:
+    intent = opened(ledger, ready_chunks(ledger, NOW)[0])
+    with pytest.raises(IllegalMove, match="an intent that is open cannot become absent"):
+        ledger.intent_absent(intent, at=NOW)
+    ledger.intent_doubted(intent, reason="lost", at=NOW)
+    doubtful = ledger.unsettled_intents()[0]
+    ledger.intent_absent(doubtful, at=NOW)
+    assert ledger.chunks("notes")[0].state is ChunkState.READY
+    assert ledger.unsettled_intents() == []
+
+
+def test_collecting_twice_is_collecting_once(ledger: Ledger) -> None:
+    chunk = collected(ledger, ready_chunks(ledger, NOW)[0])
+    before = (ledger.chunks("notes"), events(ledger), list(ledger.dump("spend")))
+    ledger.chunk_collected(chunk, COLLECTED, [], at=NOW + timedelta(hours=5))
+    assert (ledger.chunks("notes"), events(ledger), list(ledger.dump("spend"))) == before
+
+
+def test_a_look_repeated_changes_nothing(ledger: Ledger) -> None:
+    chunk = ready_chunks(ledger, NOW)[0]
+    live(ledger, chunk)
+    for _ in range(3):
+        ledger.batch_seen(seen(1, status="ended"), at=NOW)
+    assert moves(ledger).count("batch ended") == 1
+    assert ledger.chunk(chunk.id).state is ChunkState.ENDED
+
+
+def test_every_move_leaves_one_event_with_both_states(ledger: Ledger) -> None:
+    one, two = ready_chunks(ledger, NOW, make_new_chunk(1), make_new_chunk(2))
+    collected(ledger, one, 1)
+    ledger.intent_refused(
+        opened(ledger, two, 2), chunk_state=ChunkState.FAILED, error="no", error_type="x", not_before=None, at=NOW
+    )
+    ledger.chunk_ready_again(ledger.chunk(two.id), at=NOW)
+    told = [(e["move"], e["before"], e["after"]) for e in events(ledger)]
+    assert told == [
+        ("workload registered", None, None),
+        ("snapshot loaded", None, "loaded"),
+        ("chunks ready", None, "ready"),
+        ("snapshot planned", "loaded", "planned"),
+        ("intent opened", "ready", "sending"),
+        ("batch created", "sending", "live"),
+        ("batch ended", "live", "ended"),
+        ("chunk collected", "ended", "done"),
+        ("intent opened", "ready", "sending"),
+        ("create refused", "sending", "failed"),
+        ("chunk sent again by hand", "failed", "ready"),
+    ]
+    assert all(event["at"] == NOW for event in events(ledger))
+
+
+# Walls.
+
+
+def walls(**changes: Any) -> Walls:
+    return replace(NO_WALLS, **changes)
+
+
+def test_the_budget_of_a_snapshot_is_a_wall_before_the_intent(ledger: Ledger) -> None:
+    one, two = ready_chunks(ledger, NOW, *(make_new_chunk(n, reserve_units=60) for n in (1, 2)))
+    wall = walls(snapshot_units=119)
+    opened(ledger, one, 1, wall)
+    with pytest.raises(BudgetReached, match="would pass budget_usd: .* committed .* raise budget_usd to go on"):
+        opened(ledger, two, 2, wall)
+    assert ledger.chunk(two.id).state is ChunkState.HELD
+    assert len(ledger.unsettled_intents()) == 1
+    opened(ledger, ledger.chunk(two.id), 3, walls(snapshot_units=120))  # exactly at the wall is within
+
+
+def test_what_was_spent_replaces_the_reserve(ledger: Ledger) -> None:
+    one, two = ready_chunks(ledger, NOW, *(make_new_chunk(n, reserve_units=60) for n in (1, 2)))
+    wall = walls(snapshot_units=70)
+    live(ledger, one, 1)
+    assert ledger.wall_before(two, wall) is not None
+    ledger.batch_seen(seen(1, status="ended"), at=NOW)
+    assert ledger.wall_before(two, wall) is not None  # ended, but not yet known what it cost
+    ledger.chunk_collected(ledger.chunk(one.id), COLLECTED, [], at=NOW)
+    assert ledger.wall_before(two, wall) is None  # 7 spent + 60 reserved
+
+
+def test_the_wall_of_the_ledger_counts_all_workloads(ledger: Ledger) -> None:
+    mine = ready_chunks(ledger, NOW, make_new_chunk(1, reserve_units=60))[0]
+    other = ready_chunks(ledger, NOW, make_new_chunk(1, reserve_units=60), workload="other")[0]
+    wall = walls(snapshot_units=100, ledger_units=100)
+    opened(ledger, mine, 1, wall)
+    with pytest.raises(BudgetReached, match="CLAUDE_PIPELINE_BUDGET_USD"):
+        opened(ledger, other, 2, wall)
+
+
+def test_a_refused_create_gives_its_reserve_back(ledger: Ledger) -> None:
+    one, two = ready_chunks(ledger, NOW, *(make_new_chunk(n, reserve_units=60) for n in (1, 2)))
+    wall = walls(snapshot_units=60)
+    intent = opened(ledger, one, 1, wall)
+    ledger.intent_refused(intent, chunk_state=ChunkState.READY, error="no", error_type="x", not_before=None, at=NOW)
+    assert opened(ledger, two, 2, wall).chunk_id == two.id
+
+
+QUEUES: list[Any] = [
+    pytest.param(walls(queued_requests=19), "1 batches with 10 requests are in the API's queue of 19", id="requests"),
+    pytest.param(walls(batches_in_flight=1), "waits for room", id="batches"),
+]
+
+
+@pytest.mark.parametrize(("full", "sentence"), QUEUES)
+def test_a_full_queue_leaves_the_chunk_as_it_is(ledger: Ledger, full: Walls, sentence: str) -> None:
+    one, two = ready_chunks(ledger, NOW, make_new_chunk(1), make_new_chunk(2))
+    opened(ledger, one, 1, full)
+    with pytest.raises(QueueFull, match=sentence):
+        opened(ledger, two, 2, full)
+    assert ledger.chunk(two.id) == two
+
+
+def test_a_chunk_larger_than_the_queue_may_go_alone(ledger: Ledger) -> None:
+    chunk = ready_chunks(ledger, NOW, make_new_chunk(1, requests=50))[0]
+    assert opened(ledger, chunk, 1, walls(queued_requests=10)).requests == 50
+
+
+# The ledger itself.
+
+
+def test_a_ledger_belongs_to_the_first_workspace_it_saw(ledger: Ledger) -> None:
+    ledger.pin_workspace(None, at=NOW)
+    ledger.pin_workspace("wrkspc_a", at=NOW)
+    ledger.pin_workspace("wrkspc_a", at=NOW)
+    with pytest.raises(WorkspaceMismatch, match="belongs to workspace wrkspc_a, the key to wrkspc_b"):
+        ledger.pin_workspace("wrkspc_b", at=NOW)
+    assert moves(ledger) == ["workspace pinned"]
+
+
+def test_a_ledger_opened_again_is_the_same(home: Home) -> None:
+    with Ledger.open(None, path=home.ledger) as first:
+        chunks = ready_chunks(first, NOW)
+        name = first.id
+    with Ledger.open(f"sqlite:///{home.ledger}", path=home.root / "ignored.db") as again:
+        assert (again.id, again.chunks("notes")) == (name, chunks)
+        assert again.chunks("notes")[0].created_at == NOW
+
+
+def test_a_newer_ledger_is_refused(home: Home) -> None:
+    with Ledger.open(None, path=home.ledger) as ledger:
+        ledger.put_setting("schema_version", "99", at=NOW, move="x")
+    with pytest.raises(LedgerNewer, match="schema 99.*upgrade claude_pipeline"):
+        Ledger.open(None, path=home.ledger)
+
+
+def test_a_file_that_is_no_ledger_is_refused(home: Home) -> None:
+    home.ledger.write_bytes(b"no database at all, but long enough to be read as one" * 50)
+    with pytest.raises(LedgerDamaged, match="cannot be opened.*restore a backup"):
+        Ledger.open(None, path=home.ledger)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "oracle+nothing://x"])
+def test_an_unusable_url_is_refused(home: Home, url: str) -> None:
+    with pytest.raises(SettingInvalid, match="CLAUDE_PIPELINE_LEDGER_URL"):
+        Ledger.open(url, path=home.ledger)
+
+
+def test_an_unknown_state_is_refused_by_the_database_itself(ledger: Ledger, home: Home) -> None:
+    ready_chunks(ledger, NOW)
+    engine = create_engine(f"sqlite:///{home.ledger}")
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="CHECK"):
+        connection.execute(text("UPDATE chunk SET state = 'sold'"))
+    engine.dispose()
+
+
+# Locks.
+
+
+def test_a_second_holder_of_a_lock_skips(ledger: Ledger, home: Home) -> None:
+    with ledger.lock("submit") as taken, Ledger.open(None, path=home.ledger) as other:
+        assert taken
+        with other.lock("submit") as again:
+            assert not again
+        with other.lock("publish") as another:
+            assert another
+    with ledger.lock("submit") as free:
+        assert free
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from claude_pipeline.ledger import Ledger
+ledger = Ledger.open(None, path=Path(sys.argv[1]))
+with ledger.lock("submit") as taken:
+    print(taken, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_is_freed_by_the_death_of_its_holder(ledger: Ledger, home: Home) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(home.ledger)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with ledger.lock("submit") as taken:
+            assert not taken
+        os.kill(holder.pid, signal.SIGSTOP)  # paused is not dead: a lease would have run out
+        with ledger.lock("submit") as taken:
+            assert not taken
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        with ledger.lock("submit") as taken:
+            assert taken
