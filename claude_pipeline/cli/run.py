@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def command(workload: str, home: Path | None, partition: str | None, poll_second
     from claude_pipeline.cli.runner import Runner
     from claude_pipeline.cli.screen import Screen
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: exit code 4
     settings = settings_of(home)
     chosen = workload_of(workload, settings)
     screen = Screen(quiet=quiet)

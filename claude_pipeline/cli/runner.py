@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -41,6 +43,8 @@ class Runner:
         self._settings, self._workload, self._screen = settings, workload, screen
         self._stack = ExitStack()
         self._failures: dict[Kind, int] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self._told = ""
 
     def __enter__(self) -> Self:
         import dagster as dg
@@ -60,6 +64,7 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._screen.still()
+        self._thread.shutdown(wait=False)
         self._stack.close()
 
     def run(self, *, partition: str | None, poll_seconds: float) -> Summary:
@@ -126,9 +131,22 @@ class Runner:
         self._failures.pop(action.kind, None)
         after = self._state()
         if before == after:
+            if action.kind is Kind.SUBMIT:
+                self._say_why_not_sent()
             return False
         self._say(action.kind, before, after)
         return True
+
+    def _say_why_not_sent(self) -> None:
+        """Chunks could be sent and were not: the API says why, or is not there. Said once."""
+        try:
+            self._desk.client.page(limit=1)
+            sentence = "another process submits, or the API asks to wait"
+        except ApiUnclear as unclear:
+            sentence = str(unclear)
+        if sentence != self._told:
+            self._told = sentence
+            self._screen.stage("waiting", f"{sentence}; looking again")
 
     def _state(self) -> tuple[Any, ...]:
         situation = survey(self._desk, self._workload)
@@ -174,7 +192,8 @@ class Runner:
         from claude_pipeline.components.claude_workload import job_name
 
         job = self._repository.get_job(job_name(self._workload, action))
-        result = job.execute_in_process(
+        result = self._uninterrupted(
+            job.execute_in_process,
             instance=self._instance,
             partition_key=partition,
             tags={"claude/workload": self._workload.name, "claude/action": action, "claude/by": "command line"},
@@ -183,6 +202,20 @@ class Runner:
         )
         if not result.success:
             raise _error_of(result)
+
+    def _uninterrupted(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        """Let a step end before an interrupt takes effect: an answer under way is recorded.
+
+        In a thread of its own, because Dagster swallows signals while it executes in the main one.
+        """
+        running = self._thread.submit(call, **arguments)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            self._screen.still()
+            self._screen.stage("stopping", "after this step (again: at once)")
+            running.exception()
+            raise
 
 
 def _error_of(result: Any) -> ClaudePipelineError:

@@ -17,4 +17,4 @@ def command(arguments: tuple[str, ...]) -> None:
     """Start a local, simulated Anthropic API: no key, no cost, its own clock."""
     from claude_pipeline.simulator.__main__ import main
 
-    sys.exit(main(list(arguments)))
+    sys.exit(main(list(arguments), prog="claude-pipeline simulate"))

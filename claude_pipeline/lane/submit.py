@@ -78,9 +78,11 @@ def submit_chunks(
                 break
             except BudgetReached as reached:
                 done.held.append((chunk, str(reached)))
-            except (ApiUnclear, ApiRefused) as unclear:  # of the watermark: nothing was sent
+            except ApiUnclear as unclear:  # of the watermark: nothing was sent
                 done.waiting = str(unclear)
                 break
+            except ApiRefused as refused:
+                raise AccountStopped(f"{refused}: is there a Message Batches API at {client.host}?") from None
             if done.waiting:
                 break
     return done

@@ -103,8 +103,9 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
             ) = 1
         ),
         failures AS (
-            SELECT * FROM {own}
-            WHERE outcome <> 'succeeded'
+            -- of any plan of this snapshot: what an earlier plan asked is not asked again
+            SELECT * FROM {every}
+            WHERE outcome <> 'succeeded' AND snapshot = {literal(merge.snapshot_id)}
             QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY attempt DESC, position) = 1
         ),
         refused AS ({_refused(merge)})

@@ -14,20 +14,18 @@ from claude_pipeline.simulator.server import serve
 DEFAULT_PORT = 8787
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m claude_pipeline.simulator") -> int:
     """Read the arguments and serve until interrupted."""
     try:
-        serve(options_of(argv))
+        serve(options_of(argv, prog))
     except (ValueError, OSError) as wrong:
         print(f"simulator: {wrong}", file=sys.stderr)
         return 2
     return 0
 
 
-def options_of(argv: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="python -m claude_pipeline.simulator", description="A local Anthropic API: no key, no cost, its own clock."
-    )
+def options_of(argv: Sequence[str] | None, prog: str | None = None) -> Options:
+    parser = argparse.ArgumentParser(prog=prog, description="A local Anthropic API: no key, no cost, its own clock.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 for a free one (default %(default)s)")
     parser.add_argument("--state", type=Path, metavar="DIR", help="keep batches and invoice between starts")

@@ -126,13 +126,12 @@ def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) 
         for chunk in desk.ledger.chunks(workload.name, snapshot=progress.snapshot.id, states=[ChunkState.DONE])
         if (chunk.retryable or 0) > 0 and not chunk.next_round_cut and chunk.round < workload.max_rounds
     ]
-    lowest = min(chunk.round for chunk in chunks)
-    due = [chunk for chunk in chunks if chunk.round == lowest]
+    # One plan at a time: a chunk belongs to one plan, and its rows ascend.
+    lowest, plan_number = min((chunk.round, chunk.plan_number) for chunk in chunks)
+    due = [chunk for chunk in chunks if (chunk.round, chunk.plan_number) == (lowest, plan_number)]
     requests = (request for chunk in due for request in _unanswered(desk, chunk))
     price = check_model(desk, workload)
-    new = cut(
-        desk, workload, progress.snapshot, requests, price, round_number=lowest + 1, plan_number=due[0].plan_number
-    )
+    new = cut(desk, workload, progress.snapshot, requests, price, round_number=lowest + 1, plan_number=plan_number)
     desk.ledger.next_round_cut(progress.snapshot, of_chunks=[c.id for c in due], chunks=new, at=desk.clock())
 
 

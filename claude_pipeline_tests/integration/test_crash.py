@@ -1,0 +1,164 @@
+"""Killed at every named point and started again: all records delivered, nothing billed twice.
+
+Each point is read from the code, so that a new one is tested without a word here. The process that
+is killed runs the stages alone, forked from one that has imported them (a new one costs two seconds
+of imports); one test does the same through the command line and Dagster.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext as Forks
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+import claude_pipeline
+from claude_pipeline.home import Home
+from claude_pipeline.ledger import Ledger
+from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline_tests import drive
+from claude_pipeline_tests.factory import attributes, note, token_of, write_dataset
+
+RECORDS = 60
+DUPLICATES = 3
+POINTS = sorted(
+    name
+    for file in Path(claude_pipeline.__file__).parent.rglob("*.py")
+    for name in re.findall(r'crash_point\("([a-z_.]+)"\)', file.read_text(encoding="utf-8"))
+)
+# What leads to a point that the plain way does not pass.
+FAULTS: dict[str, dict[str, Any]] = {
+    "reconcile.after_doubt": {"kind": "lost_after", "endpoint": "create", "count": 1},
+    "reconcile.after_freeze": {"kind": "lost_after", "endpoint": "create", "count": 1},
+    "reconcile.after_peek": {"kind": "lost_after", "endpoint": "create", "count": 1},
+    "reconcile.after_absent": {"kind": "reset_before", "endpoint": "create", "count": 1},
+}
+# Points passed once for each chunk are also tried at a later passing.
+LATER = ["submit.after_post:2", "submit.after_intent:3", "collect.before_record:2", "chunk_collected.before_commit:3"]
+CHAIN = [
+    "prepare.after_chunks",
+    "submit.after_post",
+    "collect.after_download",
+    "finalize.before_record",
+    "publish.before_switch",
+]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Forks:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["anthropic", "jsonschema_rs", drive.__name__])
+    return context
+
+
+@pytest.fixture(scope="module")
+def fast_simulator() -> Iterator[Simulator]:
+    """Ten simulated minutes a second: a batch takes a tenth of a real one."""
+    with running(Options(speed=600, batch_seconds=(30, 60), seed=3)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def file(tmp_path: Path, fast_simulator: Simulator) -> Path:
+    """A workload of 60 records in three chunks; three ask what another one asks."""
+    fast_simulator.reset()
+    rows = [note(n, f"note {n % (RECORDS - DUPLICATES)}") for n in range(RECORDS)]
+    write_dataset(tmp_path / "notes.jsonl", rows)
+    file = tmp_path / "notes.yaml"
+    fields = attributes(chunk={"requests": 20})
+    file.write_text(yaml.safe_dump({"type": "claude_pipeline.ClaudeWorkload", "attributes": fields}))
+    return file
+
+
+def environment_of(simulator: Simulator, crash_at: str) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": simulator.base_url,
+        "ANTHROPIC_API_KEY": simulator.api_key,
+        "CLAUDE_PIPELINE_SETTLE_SECONDS": "0.2",
+        "CLAUDE_PIPELINE_CRASH_AT": crash_at,
+    }
+
+
+def start(simulator: Simulator, *command: str, crash_at: str = "") -> tuple[int, str]:
+    """Exit code and stderr of a process of its own."""
+    environment = os.environ | environment_of(simulator, crash_at)
+    done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=90)
+    return done.returncode, done.stderr
+
+
+def fork(forks: Forks, simulator: Simulator, file: Path, home: Path, *, crash_at: str = "") -> tuple[int | None, str]:
+    """Exit code and stderr of a process that drives the workload to its end."""
+    log = home.with_suffix(".log")
+    child = forks.Process(target=_driven, args=(str(file), str(home), str(log), environment_of(simulator, crash_at)))
+    child.start()
+    child.join(60)
+    return child.exitcode, log.read_text()
+
+
+def _driven(file: str, home: str, log: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with open(log, "w") as stderr:
+        os.dup2(stderr.fileno(), 2)
+    drive.main(file, home)
+
+
+def check_delivered(home: Home, simulator: Simulator) -> None:
+    """What a user could see: each record once, with its own answer; each question billed once."""
+    with duckdb.connect(str(home.warehouse.resolve()), read_only=True) as duck:
+        rows = duck.execute("SELECT record_id, text, outcome, answer FROM notes.results").fetchall()
+        cost = duck.execute("SELECT sum(cost_usd) FROM notes.results").fetchall()[0][0]
+        states = duck.execute("SELECT DISTINCT state FROM ops.chunks").fetchall()
+    assert sorted(row[0] for row in rows) == sorted(f"n{n}" for n in range(RECORDS))
+    assert all(
+        outcome == "succeeded" and answer.startswith(token_of(f"Sort: {text}")) for _, text, outcome, answer in rows
+    )
+    assert states == [("done",)]
+    invoice = simulator.invoice()
+    assert (invoice["billed_twice"], invoice["billed_requests"]) == (0, RECORDS - DUPLICATES)
+    assert cost == pytest.approx(float(invoice["total_usd"]), abs=1e-10)
+
+
+def test_there_are_points_in_every_stage() -> None:
+    stages = {name.partition(".")[0] for name in POINTS}
+    assert stages >= {"prepare", "submit", "reconcile", "poll", "collect", "finalize", "publish"}
+    assert {name for name in FAULTS} | {name.partition(":")[0] for name in LATER} <= set(POINTS)
+
+
+@pytest.mark.parametrize("point", [*POINTS, *LATER])
+def test_a_run_killed_at_any_point_is_finished_by_the_next(
+    forks: Forks, file: Path, tmp_path: Path, fast_simulator: Simulator, point: str
+) -> None:
+    if point in FAULTS:
+        fast_simulator.faults.add(**FAULTS[point])
+    home = Home(tmp_path / "home")
+    code, stderr = fork(forks, fast_simulator, file, home.root, crash_at=point)
+    assert code == -signal.SIGKILL, stderr
+    code, stderr = fork(forks, fast_simulator, file, home.root)
+    assert code == 0, stderr
+    check_delivered(home, fast_simulator)
+
+
+def test_one_run_killed_again_and_again_is_finished_by_the_command_line(
+    file: Path, tmp_path: Path, fast_simulator: Simulator
+) -> None:
+    home = Home(tmp_path / "home")
+    command = ("claude_pipeline.cli", "run", str(file), "--home", str(home.root), "--poll-seconds", "0.2")
+    for point in CHAIN:
+        code, stderr = start(fast_simulator, *command, crash_at=point)
+        assert code == -signal.SIGKILL, (point, stderr)
+    code, stderr = start(fast_simulator, *command)
+    assert code == 0, stderr
+    check_delivered(home, fast_simulator)
+    with Ledger.open(None, path=home.ledger) as ledger:
+        assert ledger.unsettled_intents() == []
+        assert len(ledger.snapshots("notes")) == 1
