@@ -73,7 +73,7 @@ def decide(situation: Situation) -> list[Action]:
 
 def _needs_cutting(progress: SnapshotProgress) -> bool:
     """A further round is due, or what it waited for is settled."""
-    return not progress.pending and not progress.waits_on and bool(progress.due or progress.waited_on)
+    return not progress.pending and bool(progress.due or (progress.waited_on and not progress.waits_on))
 
 
 def _mergeable(progress: SnapshotProgress) -> bool:

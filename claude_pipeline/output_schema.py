@@ -8,6 +8,7 @@ numbers, lengths or counts, no patterns. A user's schema may hold those: they ar
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -49,6 +50,9 @@ def problem_of(schema: dict[str, Any]) -> str | None:
     """Why a schema cannot be an output, in one clause; None where it can."""
     if schema.get("type") != "object" or not isinstance(schema.get("properties"), dict) or not schema["properties"]:
         return "must be a JSON Schema with type: object and properties:, so that answers become columns"
+    odd = next((name for name in _names(schema) if not isinstance(name, str) or not name), None)
+    if odd is not None:
+        return f"has the name {odd!r}, which is no text: quote it"
     if not jsonschema_rs.meta.is_valid(schema):
         return "is no valid JSON Schema (draft 2020-12)"
     missing = [key for key in schema.get("required", []) if key not in schema["properties"]]
@@ -60,6 +64,15 @@ def problem_of(schema: dict[str, Any]) -> str | None:
     if unions > UNIONS_MAX:
         return f"has {unions} properties of several types, the API takes {UNIONS_MAX}; give each one type"
     return None
+
+
+def _names(schema: Any) -> Iterator[Any]:
+    """Every key of a schema: YAML makes numbers and truth values of unquoted ones."""
+    for value in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(value, dict | list):
+            yield from _names(value)
+    if isinstance(schema, dict):
+        yield from schema
 
 
 def _holds(key: str, value: Any) -> bool:

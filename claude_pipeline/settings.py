@@ -87,7 +87,10 @@ def default_home() -> Path:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL's host is this machine."""
-    return bool(url) and (urlsplit(url).hostname or "") in LOOPBACK
+    try:
+        return bool(url) and (urlsplit(url).hostname or "") in LOOPBACK
+    except ValueError:  # no URL at all; whoever connects says so
+        return False
 
 
 def _number(env: Mapping[str, str], name: str, default: float, *, least: float) -> float:

@@ -52,6 +52,9 @@ OWN_PARAMS = {
 }
 
 Cadence = Literal["hourly", "daily", "weekly", "monthly"]
+_NUMBERS = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
+_NAMES = r"(\*|\w{1,3}(-\w{1,3})?)(/\d+)?(,\w{1,3}(-\w{1,3})?)*(#\d)?"
+_CRON_FIELDS = (_NUMBERS, _NUMBERS, rf"{_NUMBERS}|L", _NAMES, _NAMES)  # minute, hour, day, month, week day
 _FINENESS: tuple[Cadence, ...] = ("hourly", "daily", "weekly", "monthly")
 
 
@@ -259,19 +262,6 @@ class Workload(_Strict):
         return workload.at(source) if source else workload
 
 
-def _check_schema(schema: dict[str, Any]) -> None:
-    """Raises ValueError where answers could not be checked against it, after they were paid."""
-    import jsonschema_rs
-
-    try:
-        jsonschema_rs.validator_for(schema)
-    except jsonschema_rs.ValidationError as error:
-        where = ".".join(map(str, error.instance_path))
-        raise ValueError(f"is no JSON Schema at {where or 'its top'}: {error.message}") from None
-    except (jsonschema_rs.ReferencingError, TypeError, ValueError) as error:
-        raise ValueError(f"is no JSON Schema: {error}") from None
-
-
 def roots(source: Path) -> list[Path]:
     """Where a relative path may start: the YAML's folder, then the project root (the nearest
     folder above with a pyproject.toml or workspace.yaml), then the current folder."""
@@ -286,7 +276,7 @@ def cadence_of(cron: str) -> Cadence | None:
     all else hourly.
     """
     fields = cron.split()
-    if len(fields) != 5 or any(not re.fullmatch(r"[\dA-Za-z*/,\-#?L]+", f) for f in fields):
+    if len(fields) != 5 or not all(re.fullmatch(shape, f) for shape, f in zip(_CRON_FIELDS, fields, strict=True)):
         return None
     _minute, hour, day, _month, week_day = fields
     if re.fullmatch(r"\d+|L", day):

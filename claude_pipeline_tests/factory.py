@@ -15,7 +15,7 @@ from claude_pipeline.lane.submit import Submission
 from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, NewChunk, PlanCounts, SnapshotRow, Walls
 from claude_pipeline.request import Request
 from claude_pipeline.simulator import Simulator
-from claude_pipeline.stage.collect import Collection_, collect, look
+from claude_pipeline.stage.collect import Collection, collect, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prepare import Prepared, prepare
 from claude_pipeline.stage.submit import plan_submission, send
@@ -140,9 +140,7 @@ def ended_batches(
     return desk.ledger.chunks(workload.name, states=[ChunkState.ENDED])
 
 
-def collected_chunks(
-    desk: Desk, workload: Workload, simulator: Simulator, *, partition: str = PARTITION
-) -> Collection_:
+def collected_chunks(desk: Desk, workload: Workload, simulator: Simulator, *, partition: str = PARTITION) -> Collection:
     ended_batches(desk, workload, simulator, partition=partition)
     return collect(desk, workload)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_SECONDS = 0.25
 WAIT_GROWTH = 1.5
-FAILURES_MAX = 5  # of one action in a row, with a growing wait between them
+FAILURES_MAX = 20  # of one action in a row, with a growing wait between them
 
 
 class JobFailed(ClaudePipelineError):
@@ -112,8 +112,10 @@ class Runner:
             settled = settle(self._desk)
             for _, batch_id in settled.adopted:
                 self._screen.stage("adopted", f"{batch_id}: its creation was never answered, but it was ours")
-            look(self._desk)
+            for missing in look(self._desk).missing:
+                self._say_once("waiting", f"the API does not know batch {missing} (yet, or no more); looking again")
         except (ApiUnclear, ApiRefused) as unclear:
+            self._say_once("waiting", f"{unclear}; looking again")
             return str(unclear)
         return None
 
@@ -144,9 +146,12 @@ class Runner:
             sentence = "another process submits, or the API asks to wait"
         except ApiUnclear as unclear:
             sentence = str(unclear)
+        self._say_once("waiting", f"{sentence}; looking again")
+
+    def _say_once(self, stage: str, sentence: str) -> None:
         if sentence != self._told:
             self._told = sentence
-            self._screen.stage("waiting", f"{sentence}; looking again")
+            self._screen.stage(stage, sentence)
 
     def _state(self) -> tuple[Any, ...]:
         situation = survey(self._desk, self._workload)

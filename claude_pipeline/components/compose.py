@@ -11,6 +11,7 @@ from claude_pipeline.components.json_io_manager import JsonIOManager
 from claude_pipeline.components.placeholder import build_placeholders
 from claude_pipeline.components.sensor import build_controller
 from claude_pipeline.components.warehouse_asset import build_warehouse
+from claude_pipeline.errors import ClaudePipelineError
 from claude_pipeline.workload import Workload
 
 
@@ -21,14 +22,23 @@ def compose(
     desk: DeskResource | None = None,
 ) -> dg.Definitions:
     """The workloads' definitions, and what they share: the warehouse, the controller, the resource `desk`."""
-    per_workload = [build_workload_defs(workload) for workload in workloads]
+    per_workload: list[dg.Definitions] = []
+    loaded: list[Workload] = []
+    failed = list(broken)
+    for workload in workloads:
+        try:
+            per_workload.append(build_workload_defs(workload))
+        except (ClaudePipelineError, dg.DagsterError) as error:  # Dagster's own checks: a cron line, a partition
+            failed.append((workload.source or Path(workload.name) / "defs.yaml", str(error)))
+        else:
+            loaded.append(workload)
     jobs = [job for defs in per_workload for job in defs.jobs or ()]
-    assets, checks = build_placeholders(broken)
+    assets, checks = build_placeholders(failed)
     used = desk or DeskResource()
     shared = dg.Definitions(
-        assets=[build_warehouse(workloads), *assets],
+        assets=[build_warehouse(loaded), *assets],
         asset_checks=checks,
-        sensors=[build_controller(workloads, jobs)] if jobs else [],
+        sensors=[build_controller(loaded, jobs)] if jobs else [],
         resources={"desk": used, "io_manager": JsonIOManager(home=used.home)},
         executor=dg.in_process_executor,
     )

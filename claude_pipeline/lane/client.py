@@ -265,7 +265,10 @@ def check_access(key: str, base_url: str | None) -> None:
         )
     if key != key.strip():
         raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
-    parts = urlsplit(base_url or "https://")
+    try:
+        parts = urlsplit(base_url or "https://")
+    except ValueError:
+        raise SettingInvalid(f"ANTHROPIC_BASE_URL is no URL: {base_url!r}") from None
     if parts.scheme not in {"http", "https"}:
         raise SettingInvalid(
             f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}"

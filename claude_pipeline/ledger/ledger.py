@@ -218,7 +218,7 @@ class Ledger(SubmitMoves):
         for row in self._rows(waits):
             waits_of.setdefault(row["snapshot"], []).append(row["waits_on"])
         snapshots = self.snapshots(workload)
-        settled = self._settled(snapshots, by_snapshot, due_of, waits_of)
+        settled = self._settled(snapshots, by_snapshot, due_of)
         result = [
             _progress(s, by_snapshot.get(s.id, []), due_of.get(s.id, 0), waits_of.get(s.id, []), settled)
             for s in snapshots
@@ -230,13 +230,13 @@ class Ledger(SubmitMoves):
         snapshots: list[SnapshotRow],
         counts: dict[str, list[_Count]],
         due: dict[str, int],
-        waits: dict[str, list[SnapshotId]],
     ) -> set[str]:
-        """Snapshots with nothing on its way, directly or through those they wait on."""
+        """Snapshots with nothing of their own on its way. What they wait for themselves does not count:
+        who waits, waits for their chunks, and two that wait for each other would wait for ever."""
         settled: set[str] = set()
-        for snapshot in snapshots:  # a snapshot waits on older ones only
+        for snapshot in snapshots:
             pending = any(count.state not in TERMINAL for count in counts.get(snapshot.id, []))
-            if not pending and not due.get(snapshot.id) and not waits.get(snapshot.id):
+            if not pending and not due.get(snapshot.id):
                 settled.add(snapshot.id)
         return settled
 

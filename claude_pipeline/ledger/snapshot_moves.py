@@ -113,39 +113,31 @@ class SnapshotMoves(Store):
     ) -> None:
         """Register a plan with its chunks, in one transaction."""
         with self._writing() as connection:
-            moved = connection.execute(
-                update(table.snapshot)
-                .where(
-                    table.snapshot.c.workload == snapshot.workload,
-                    table.snapshot.c.id == snapshot.id,
-                    table.snapshot.c.plan_number == snapshot.plan_number,
-                )
-                .values(
-                    state=SnapshotState.PLANNED,
-                    plan_number=snapshot.plan_number + 1,
-                    plan_path=plan_path,
-                    plan_sha256=plan_sha256,
-                    planned_at=at,
-                    asked=counts.asked,
-                    reused=counts.reused,
-                    duplicates=counts.duplicates,
-                    awaited=counts.awaited,
-                    rejected=counts.rejected,
-                )
+            self._move_snapshot(
+                connection,
+                snapshot,
+                state=SnapshotState.PLANNED,
+                plan_number=snapshot.plan_number + 1,
+                plan_path=plan_path,
+                plan_sha256=plan_sha256,
+                planned_at=at,
+                asked=counts.asked,
+                reused=counts.reused,
+                duplicates=counts.duplicates,
+                awaited=counts.awaited,
+                rejected=counts.rejected,
             )
-            require(moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} was planned meanwhile")
             self._wait(connection, snapshot, waits_on)
             self._add_chunks(connection, snapshot, chunks, at)
-            self._event(
+            self._snapshot_event(
                 connection,
                 "snapshot planned",
+                snapshot,
                 at,
-                workload=snapshot.workload,
-                snapshot=snapshot.id,
+                f"{counts.asked} requests in {len(chunks)} chunks, {counts.reused} reused, "
+                f"{counts.duplicates} duplicates, {counts.awaited} awaited, {counts.rejected} rejected",
                 before=snapshot.state,
                 after=SnapshotState.PLANNED,
-                detail=f"{counts.asked} requests in {len(chunks)} chunks, {counts.reused} reused, "
-                f"{counts.duplicates} duplicates, {counts.awaited} awaited, {counts.rejected} rejected",
             )
 
     def next_round_cut(
@@ -161,17 +153,19 @@ class SnapshotMoves(Store):
                 )
                 require(moved.rowcount, f"chunk {chunk_id} has its next round already")
             self._add_chunks(connection, snapshot, chunks, at)
-            self._event(
+            self._snapshot_event(
                 connection,
                 "next round cut",
+                snapshot,
                 at,
-                workload=snapshot.workload,
-                snapshot=snapshot.id,
-                detail=f"{sum(c.requests for c in chunks)} requests in {len(chunks)} chunks",
+                f"{sum(c.requests for c in chunks)} requests in {len(chunks)} chunks",
             )
 
-    def wait_over(self, snapshot: SnapshotRow, *, chunks: Sequence[NewChunk], at: datetime) -> None:
-        """The snapshots it waited on are settled; `chunks` ask what they left unanswered."""
+    def wait_over(
+        self, snapshot: SnapshotRow, *, chunks: Sequence[NewChunk], waits_on: Iterable[SnapshotId], at: datetime
+    ) -> None:
+        """The snapshots it waited on are settled; `chunks` ask what they left unanswered, and what another
+        one that waited as well asks by now is waited for in turn (`waits_on`)."""
         with self._writing() as connection:
             connection.execute(
                 delete_rows(table.snapshot_wait).where(
@@ -179,14 +173,10 @@ class SnapshotMoves(Store):
                     table.snapshot_wait.c.snapshot == snapshot.id,
                 )
             )
+            self._wait(connection, snapshot, waits_on)
             self._add_chunks(connection, snapshot, chunks, at)
-            self._event(
-                connection,
-                "wait over",
-                at,
-                workload=snapshot.workload,
-                snapshot=snapshot.id,
-                detail=f"{sum(c.requests for c in chunks)} requests still to ask",
+            self._snapshot_event(
+                connection, "wait over", snapshot, at, f"{sum(c.requests for c in chunks)} requests still to ask"
             )
 
     def snapshot_merged(
@@ -194,22 +184,15 @@ class SnapshotMoves(Store):
     ) -> None:
         """Each record has its final outcome on disk: the chunks' answered parts, and `rest`."""
         with self._writing() as connection:
-            moved = connection.execute(
-                update(table.snapshot)
-                .where(
-                    table.snapshot.c.workload == snapshot.workload,
-                    table.snapshot.c.id == snapshot.id,
-                    table.snapshot.c.plan_number == snapshot.plan_number,
-                )
-                .values(
-                    state=SnapshotState.MERGED,
-                    merged_at=at,
-                    merged_plan=snapshot.plan_number,
-                    succeeded=succeeded,
-                    dead=dead,
-                )
+            self._move_snapshot(
+                connection,
+                snapshot,
+                state=SnapshotState.MERGED,
+                merged_at=at,
+                merged_plan=snapshot.plan_number,
+                succeeded=succeeded,
+                dead=dead,
             )
-            require(moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} was planned anew while it was merged")
             connection.execute(
                 update(table.part)
                 .where(
@@ -221,15 +204,14 @@ class SnapshotMoves(Store):
             )
             if rest is not None:
                 self._add_part(connection, rest, at)
-            self._event(
+            self._snapshot_event(
                 connection,
                 "snapshot merged",
+                snapshot,
                 at,
-                workload=snapshot.workload,
-                snapshot=snapshot.id,
+                f"{succeeded} succeeded, {dead} dead letters, {snapshot.rejected or 0} rejected",
                 before=snapshot.state,
                 after=SnapshotState.MERGED,
-                detail=f"{succeeded} succeeded, {dead} dead letters, {snapshot.rejected or 0} rejected",
             )
 
     def published(self, version: int, *, path: str, at: datetime) -> None:
@@ -237,6 +219,26 @@ class SnapshotMoves(Store):
         with self._writing() as connection:
             connection.execute(insert(table.publication).values(version=version, path=path, published_at=at))
             self._event(connection, "warehouse published", at, detail=f"v{version}")
+
+    def _move_snapshot(self, connection: Connection, snapshot: SnapshotRow, **columns: object) -> None:
+        """Compare-and-set on the plan the caller saw."""
+        moved = connection.execute(
+            update(table.snapshot)
+            .where(
+                table.snapshot.c.workload == snapshot.workload,
+                table.snapshot.c.id == snapshot.id,
+                table.snapshot.c.plan_number == snapshot.plan_number,
+            )
+            .values(**columns)
+        )
+        require(
+            moved.rowcount, f"snapshot {snapshot.workload}/{snapshot.id} is no longer at plan {snapshot.plan_number}"
+        )
+
+    def _snapshot_event(
+        self, connection: Connection, move: str, snapshot: SnapshotRow, at: datetime, detail: str, **columns: object
+    ) -> None:
+        self._event(connection, move, at, workload=snapshot.workload, snapshot=snapshot.id, detail=detail, **columns)
 
     def _wait(self, connection: Connection, snapshot: SnapshotRow, waits_on: Iterable[SnapshotId]) -> None:
         known = set(
@@ -272,10 +274,7 @@ class SnapshotMoves(Store):
                 table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id
             )
             detail = f"{len(chunks)} new, {connection.execute(total).scalar()} in all"
-            self._event(
-                connection, "chunks ready", at, workload=snapshot.workload, snapshot=snapshot.id, after=ChunkState.READY,
-                detail=detail,
-            )  # fmt: skip
+            self._snapshot_event(connection, "chunks ready", snapshot, at, detail, after=ChunkState.READY)
 
     def _add_part(self, connection: Connection, new: Part, at: datetime) -> None:
         connection.execute(delete_rows(table.part).where(table.part.c.path == new.path))

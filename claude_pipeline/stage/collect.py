@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ BILLED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tok
 
 
 @dataclass
-class Collection_:
+class Collection:
     """What one collection did."""
 
     done: list[tuple[ChunkRow, Collected]] = field(default_factory=list)
@@ -39,16 +39,20 @@ def look(desk: Desk) -> Look:
     return poll(desk.ledger, desk.client, clock=desk.clock)
 
 
-def collect(desk: Desk, workload: Workload, keys: Collection[str] | None = None) -> Collection_:
-    """Collect every ended batch of a workload, or those of the chunks `keys`. Safe to repeat."""
-    found = Collection_()
-    for chunk in desk.ledger.chunks(workload.name, states=[ChunkState.ENDED]):
-        if keys is not None and chunk.partition_key not in keys:
-            continue
-        try:
-            found.done.append((chunk, collect_chunk(desk, workload, chunk)))
-        except (ApiUnclear, ApiRefused) as unclear:
-            found.unclear.append((chunk, str(unclear)))
+def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) -> Collection:
+    """Collect every ended batch of a workload, or those of the chunks `keys`. Safe to repeat.
+
+    One process collects a workload at a time; a second one finds what is left.
+    """
+    found = Collection()
+    with desk.ledger.lock(f"collect-{workload.name}", wait=True):
+        for chunk in desk.ledger.chunks(workload.name, states=[ChunkState.ENDED]):
+            if keys is not None and chunk.partition_key not in keys:
+                continue
+            try:
+                found.done.append((chunk, collect_chunk(desk, workload, chunk)))
+            except (ApiUnclear, ApiRefused) as unclear:
+                found.unclear.append((chunk, str(unclear)))
     return found
 
 

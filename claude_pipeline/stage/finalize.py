@@ -32,11 +32,9 @@ def finalize(desk: Desk, workload: Workload, partition: str) -> list[Merged]:
     Raises:
         LedgerError: a snapshot still has answers on their way; says which.
     """
-    merged = []
-    for progress in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds):
-        if progress.snapshot.partition == partition:
-            merged.append(merge(desk, workload, progress))
-    return merged
+    with desk.ledger.lock(f"merge-{workload.name}", wait=True):
+        left = desk.ledger.progress(workload.name, max_rounds=workload.max_rounds)
+        return [merge(desk, workload, progress) for progress in left if progress.snapshot.partition == partition]
 
 
 def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:

@@ -14,6 +14,7 @@ from claude_pipeline.errors import UsageError
 from claude_pipeline.lane.reconcile import Reconciliation, decide, reconcile
 from claude_pipeline.lane.submit import Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
+from claude_pipeline.ledger.state import ON_ITS_WAY
 from claude_pipeline.request import Request, RequestMaker
 from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
@@ -107,13 +108,13 @@ def cut_due_rounds(desk: Desk, workload: Workload) -> list[ChunkRow]:
     new: list[ChunkRow] = []
     with desk.ledger.lock(f"plan-{workload.name}", wait=True):
         for progress in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds):
-            if progress.pending or progress.waits_on:
+            if progress.pending:
                 continue
             snapshot = progress.snapshot
             known = {chunk.id for chunk in desk.ledger.chunks(workload.name, snapshot=snapshot.id)}
             if progress.due:
                 _cut_next_round(desk, workload, progress)
-            elif progress.waited_on:
+            elif progress.waited_on and not progress.waits_on:
                 _cut_unanswered(desk, workload, snapshot)
             new += [c for c in desk.ledger.chunks(workload.name, snapshot=snapshot.id) if c.id not in known]
     return new
@@ -161,27 +162,33 @@ def _cut_unanswered(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> No
     chunks: Sequence[NewChunk] = cut(
         desk, workload, snapshot, requests, price, round_number=1, plan_number=snapshot.plan_number
     )
-    desk.ledger.wait_over(snapshot, chunks=chunks, at=desk.clock())
+    desk.ledger.wait_over(snapshot, chunks=chunks, waits_on=planned.waits_on, at=desk.clock())
 
 
 class RequestsOf:
-    """Questions of a plan that have neither an answer in the workload nor a chunk in the snapshot."""
+    """Questions of a plan that have neither an answer in the workload nor a chunk in the snapshot, and
+    are not on their way in another one; `waits_on` names those in which some are."""
 
     def __init__(self, desk: Desk, workload: Workload, snapshot: SnapshotRow) -> None:
         path: Callable[[str], Path] = desk.path
         answered = [path(p.path) for p in desk.ledger.parts(workload.name, kinds=["attempts"])]
         own = [path(c.index_path) for c in desk.ledger.chunks(workload.name, snapshot=snapshot.id)]
+        others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
+        away = [chunk for chunk in others if chunk.snapshot != snapshot.id]
         assert snapshot.plan_path is not None
         with connection(desk.home.scratch()) as duck:
-            rows = duck.sql(
-                f"""SELECT min(row), fingerprint FROM read_parquet({file_literal(path(snapshot.plan_path))})
+            found = duck.sql(
+                f"""SELECT min(row), fingerprint, fingerprint IN ({_fingerprints([path(c.index_path) for c in away], "")})
+                    FROM read_parquet({file_literal(path(snapshot.plan_path))})
                     WHERE fingerprint IS NOT NULL
                       AND fingerprint NOT IN ({_fingerprints(answered, "WHERE outcome = 'succeeded'")})
                       AND fingerprint NOT IN ({_fingerprints(own, "")})
                     GROUP BY fingerprint ORDER BY 1"""
             ).fetchall()
+        rows = [(row, bytes(fingerprint)) for row, fingerprint, is_away in found if not is_away]
         self._rows = [row for row, _ in rows]
-        self.fingerprints = {bytes(fingerprint) for _, fingerprint in rows}
+        self.fingerprints = {fingerprint for _, fingerprint in rows}
+        self.waits_on = {chunk.snapshot for chunk in away} if len(rows) < len(found) else set()
 
     def rows(self) -> Iterator[pa.Array]:
         if self._rows:

@@ -131,7 +131,7 @@ def check_delivered(home: Home, simulator: Simulator) -> None:
 def test_there_are_points_in_every_stage() -> None:
     stages = {name.partition(".")[0] for name in POINTS}
     assert stages >= {"prepare", "submit", "reconcile", "poll", "collect", "finalize", "publish"}
-    assert {name for name in FAULTS} | {name.partition(":")[0] for name in LATER} <= set(POINTS)
+    assert set(FAULTS) | {name.partition(":")[0] for name in LATER} <= set(POINTS)
 
 
 @pytest.mark.parametrize("point", [*POINTS, *LATER])

@@ -347,7 +347,6 @@ def test_rounds_of_two_plans_keep_each_record_with_its_own_answer(
     assert paid == pytest.approx(rows_of_plan[0][0])
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: waits in a circle are never over (Ledger._settled counts waits of waits)")
 def test_two_snapshots_never_wait_for_each_other(desk: Desk, run: Run, tmp_path: Path, simulator: Simulator) -> None:
     # Each prompt's first snapshot is the other's: today waits for tomorrow, and tomorrow for today.
     rows = [note(n) for n in range(10)]
@@ -362,7 +361,6 @@ def test_two_snapshots_never_wait_for_each_other(desk: Desk, run: Run, tmp_path:
     assert run(second).at_rest
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: each waiter asks by itself what the awaited snapshot left: paid twice")
 def test_what_an_awaited_snapshot_left_is_asked_once_by_all_who_waited(
     desk: Desk, run: Run, tmp_path: Path, simulator: Simulator
 ) -> None:

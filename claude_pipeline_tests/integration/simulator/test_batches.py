@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +11,8 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from claude_pipeline.simulator import Options, Simulator, running
-from claude_pipeline_tests.integration.simulator_case import (
+from claude_pipeline_tests.integration.simulator.case import (
     BATCH_SECONDS,
-    OPTIONS,
     connected,
     ended_batch,
     requests,
@@ -22,24 +20,6 @@ from claude_pipeline_tests.integration.simulator_case import (
     text_of,
     token_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
-    with running(OPTIONS) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(server: Simulator) -> Simulator:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with connected(simulator) as client:
-        yield client
 
 
 def test_a_new_batch_is_in_progress_with_all_its_requests_processing(client: anthropic.Anthropic) -> None:

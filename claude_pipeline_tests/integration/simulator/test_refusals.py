@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -11,7 +10,7 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from claude_pipeline.simulator import Simulator, running
-from claude_pipeline_tests.integration.simulator_case import (
+from claude_pipeline_tests.integration.simulator.case import (
     OPTIONS,
     SCHEMA,
     connected,
@@ -21,24 +20,6 @@ from claude_pipeline_tests.integration.simulator_case import (
     requests,
     results_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
-    with running(OPTIONS) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(server: Simulator) -> Simulator:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with connected(simulator) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

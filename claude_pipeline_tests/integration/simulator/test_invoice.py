@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import httpx2
 import pytest
 
 from claude_pipeline.simulator import Options, Simulator, create_app, running
-from claude_pipeline_tests.integration.simulator_case import (
+from claude_pipeline_tests.integration.simulator.case import (
     BATCH_SECONDS,
     OPTIONS,
     connected,
@@ -27,24 +26,6 @@ from claude_pipeline_tests.integration.simulator_case import (
     results_of,
     token_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
-    with running(OPTIONS) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(server: Simulator) -> Simulator:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with connected(simulator) as client:
-        yield client
 
 
 def lines_of(simulator: Simulator) -> list[dict[str, object]]:

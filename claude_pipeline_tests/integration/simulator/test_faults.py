@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from claude_pipeline.simulator import Options, Simulator, running
-from claude_pipeline_tests.integration.simulator_case import (
+from claude_pipeline_tests.integration.simulator.case import (
     BATCH_SECONDS,
-    OPTIONS,
     connected,
     ended_batch,
     params,
@@ -23,24 +21,6 @@ from claude_pipeline_tests.integration.simulator_case import (
     results_of,
     text_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
-    with running(OPTIONS) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(server: Simulator) -> Simulator:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with connected(simulator) as client:
-        yield client
 
 
 def raw_lines(client: anthropic.Anthropic, batch_id: str) -> list[bytes]:

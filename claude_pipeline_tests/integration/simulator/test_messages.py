@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import anthropic
 import pytest
 
 from claude_pipeline.simulator import Options, Simulator, running
-from claude_pipeline_tests.integration.simulator_case import (
-    OPTIONS,
+from claude_pipeline_tests.integration.simulator.case import (
     SCHEMA,
     connected,
     ended_batch,
@@ -20,24 +18,6 @@ from claude_pipeline_tests.integration.simulator_case import (
     text_of,
     token_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulator]:
-    with running(OPTIONS) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(server: Simulator) -> Simulator:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
-    with connected(simulator) as client:
-        yield client
 
 
 def test_an_answer_carries_the_digest_of_its_prompt(client: anthropic.Anthropic) -> None:
