@@ -18,7 +18,7 @@ import dagster as dg
 
 from claude_pipeline.components import metadata as meta
 from claude_pipeline.components.desk_resource import DeskResource
-from claude_pipeline.components.partition import chunk_partitions, snapshot_partitions
+from claude_pipeline.components.partition import add_chunk_partitions, chunk_partitions, snapshot_partitions
 from claude_pipeline.errors import ClaudePipelineError, Stopped, UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState
 from claude_pipeline.report import summarize
@@ -85,9 +85,7 @@ def _requests(workload: Workload) -> dg.AssetsDefinition:
     def requests(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         with desk.open() as d, told_plainly():
             prepared = prepare(d, workload, context.partition_key)
-            context.instance.add_dynamic_partitions(
-                chunk_partitions(workload).name or "", [chunk.partition_key for chunk in prepared.chunks]
-            )
+            add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in prepared.chunks])
             yield dg.MaterializeResult(
                 metadata=dict(meta.of_prepared(prepared, workload)),
                 check_results=[_within_budget(workload, prepared.chunks)],
@@ -132,9 +130,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
             raise dg.Failure(f"the API refused chunk {context.partition_key}; materialize it to send it again")
         with desk.open() as d, told_plainly():
             planned = plan_submission(d, workload, asked_keys(context))
-            context.instance.add_dynamic_partitions(
-                chunk_partitions(workload).name or "", [c.partition_key for c in (*planned.new_chunks, *planned.chunks)]
-            )
+            add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in planned.chunks])
             keys = [chunk.partition_key for chunk in planned.chunks]
         for number, begin in enumerate(range(0, len(keys), SLICE_CHUNKS)):
             yield dg.DynamicOutput(keys[begin : begin + SLICE_CHUNKS], mapping_key=f"s{number:03d}")

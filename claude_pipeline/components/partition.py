@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 import dagster as dg
@@ -23,6 +24,19 @@ def snapshot_partitions(workload: Workload) -> dg.TimeWindowPartitionsDefinition
             return dg.MonthlyPartitionsDefinition(f"{start:%Y-%m-01}", end_offset=1, timezone=zone)
         case unknown:
             assert_never(unknown)
+
+
+def add_chunk_partitions(instance: dg.DagsterInstance, workload: Workload, keys: Iterable[str]) -> None:
+    """Add what is missing of `keys`, each once; another run may be adding the same."""
+    name = f"{workload.name}_chunks"
+    missing = list(dict.fromkeys(keys).keys() - set(instance.get_dynamic_partitions(name)))
+    try:
+        if missing:
+            instance.add_dynamic_partitions(name, sorted(missing))
+    except Exception:
+        # Dagster looks and then inserts: two runs at once may meet in its unique index.
+        if set(missing) - set(instance.get_dynamic_partitions(name)):
+            raise
 
 
 def chunk_partitions(workload: Workload) -> dg.DynamicPartitionsDefinition:

@@ -28,7 +28,6 @@ class SubmitPlan:
     """What a submission starts from."""
 
     reconciled: Reconciliation
-    new_chunks: list[ChunkRow] = field(default_factory=list)  # of a further round
     chunks: list[ChunkRow] = field(default_factory=list)  # to be sent, in order
 
 
@@ -57,7 +56,7 @@ def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None
     if keys is not None:
         plan.chunks = [_again(desk, workload, key) for key in keys]
         return plan
-    plan.new_chunks = cut_due_rounds(desk, workload)
+    cut_due_rounds(desk, workload)
     plan.chunks = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
     return plan
 
@@ -103,21 +102,16 @@ def _units(usd: float | None) -> int | None:
     return None if usd is None else round(usd * UNITS_PER_USD)
 
 
-def cut_due_rounds(desk: Desk, workload: Workload) -> list[ChunkRow]:
-    """Chunks for what earlier rounds left unanswered, of each snapshot with nothing else on its way."""
-    new: list[ChunkRow] = []
+def cut_due_rounds(desk: Desk, workload: Workload) -> None:
+    """Cut chunks for what earlier rounds left unanswered, of each snapshot with nothing else on its way."""
     with desk.ledger.lock(f"plan-{workload.name}", wait=True):
         for progress in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds):
             if progress.pending:
                 continue
-            snapshot = progress.snapshot
-            known = {chunk.id for chunk in desk.ledger.chunks(workload.name, snapshot=snapshot.id)}
             if progress.due:
                 _cut_next_round(desk, workload, progress)
             elif progress.waited_on and not progress.waits_on:
-                _cut_unanswered(desk, workload, snapshot)
-            new += [c for c in desk.ledger.chunks(workload.name, snapshot=snapshot.id) if c.id not in known]
-    return new
+                _cut_unanswered(desk, workload, progress.snapshot)
 
 
 def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) -> None:

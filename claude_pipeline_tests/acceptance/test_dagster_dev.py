@@ -86,9 +86,9 @@ class Site:
             return bool(snapshots) and not busy and not ledger.unpublished(workload) and not ledger.progress(workload)
 
     def asked(self, workload: str) -> int:
-        """Requests of a workload that reached the API."""
+        """Questions of a workload that reached the API; those of later rounds are the same ones again."""
         with Ledger.open(None, path=self.home.ledger) as ledger:
-            return sum(chunk.requests for chunk in ledger.chunks(workload) if chunk.batch_id)
+            return sum(chunk.requests for chunk in ledger.chunks(workload) if chunk.batch_id and chunk.round == 1)
 
 
 def until(happened: Callable[[], Any], what: str) -> Any:
@@ -135,7 +135,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     write_workload(folder, "hand", data)
     write_workload(folder, "minutely", data, schedule="* * * * *", partition="hourly")
     write_workload(folder, "broken", data, modle="claude-haiku-5-5")
-    with running(Options(speed=60, batch_seconds=(60, 180), seed=5)) as simulator:
+    with running(Options(speed=60, batch_seconds=(60, 180), error_rate=0.05, seed=5)) as simulator:
         environment = {
             "ANTHROPIC_BASE_URL": simulator.base_url,
             "ANTHROPIC_API_KEY": simulator.api_key,
@@ -176,7 +176,7 @@ def test_launching_the_first_asset_fills_the_warehouse(site: Site, tmp_path: Pat
     )
 
     assert found == [(50, 50, 50)]
-    assert (site.materialized("hand", "batches"), site.materialized("hand", "results")) == (3, 3)
+    assert site.materialized("hand", "batches") == site.materialized("hand", "results") >= 3
     assert (site.materialized("hand", "merged"), site.materialized("hand", "summary")) == (1, 1)
 
 
@@ -222,6 +222,11 @@ def test_the_costs_equal_the_invoice(site: Site) -> None:
     with Ledger.open(None, path=site.home.ledger) as ledger:
         units = sum(c.cost_units or 0 for w in ("hand", "minutely") for c in ledger.chunks(w))
     assert units / 1e10 == pytest.approx(float(site.simulator.invoice()["total_usd"]), abs=1e-9)
+
+
+def test_no_run_failed(site: Site) -> None:
+    runs = "query { runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { jobName } } } }"
+    assert site.dagster.ask(runs, {})["runsOrError"]["results"] == []
 
 
 def test_the_graph_reads_as_the_journey(site: Site) -> None:

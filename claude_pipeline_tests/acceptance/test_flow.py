@@ -153,6 +153,21 @@ def test_the_first_asset_alone_fills_the_warehouse(
     assert mini.rows("SELECT count(*), count(answer), count(DISTINCT record_id) FROM reviews.results") == [(40, 40, 40)]
 
 
+def test_overloaded_requests_are_asked_again_in_a_second_round(
+    tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance
+) -> None:
+    # Each chunk of the second round was added as a partition twice, which failed its first submission.
+    mini = Miniature([workload(tmp_path)], tmp_path / "home", instance)
+    simulator.faults.add(endpoint="create", kind="line_error", error_type="overloaded_error", share=0.2, attempts=1)
+    mini.run("reviews_requests", PARTITION)
+
+    ran = mini.turns(simulator)
+
+    assert ran == [f"reviews_{kind}" for kind in ("submit", "collect", "submit", "collect", "finalize")]
+    assert f"{PARTITION}.1|r2-0001" in mini.materialized("reviews", "results")
+    assert mini.rows("SELECT count(answer) FROM reviews.results") == [(40,)]
+
+
 def test_a_second_materialization_on_unchanged_data_sends_nothing(
     tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance
 ) -> None:
