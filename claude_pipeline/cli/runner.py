@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -27,6 +28,11 @@ from claude_pipeline.workload import Workload, partition_of
 if TYPE_CHECKING:
     import dagster as dg
 
+DOING = {
+    Kind.SUBMIT: "sending chunks",
+    Kind.COLLECT: "collecting results",
+    Kind.FINALIZE: "merging and publishing",
+}
 FIRST_WAIT_SECONDS = 0.25
 WAIT_GROWTH = 1.5
 FAILURES_MAX = 20  # of one action in a row, with a growing wait between them
@@ -73,8 +79,6 @@ class Runner:
         Raises:
             UsageError, Stopped: nothing more can be done until a person acts.
         """
-        import os
-
         check_access(
             os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN", ""),
             os.environ.get("ANTHROPIC_BASE_URL"),
@@ -121,6 +125,7 @@ class Runner:
 
     def _act(self, action: Action) -> bool:
         """Do one thing; True when it changed something."""
+        self._screen.now(DOING[action.kind])
         before = self._state()
         try:
             self._execute(action.kind.value, action.partition)
