@@ -55,6 +55,10 @@ def problem_of(schema: dict[str, Any]) -> str | None:
         return f"has the name {odd!r}, which is no text: quote it"
     if not jsonschema_rs.meta.is_valid(schema):
         return "is no valid JSON Schema (draft 2020-12)"
+    try:
+        jsonschema_rs.validator_for(schema)
+    except (ValueError, jsonschema_rs.ValidationError) as error:  # a pattern or a reference that leads nowhere
+        return f"cannot be compiled: {str(error).splitlines()[0]}"
     missing = [key for key in schema.get("required", []) if key not in schema["properties"]]
     if missing:
         return f"required names {missing[0]!r}, which is not among the properties"

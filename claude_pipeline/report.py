@@ -7,8 +7,12 @@ from datetime import datetime
 
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.ledger import ChunkRow, SnapshotRow
+from claude_pipeline.result import connection
+from claude_pipeline.sql import file_literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
+
+REASONS_MAX = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Summary:
     started_at: datetime | None
     ended_at: datetime | None
     hours_to_sla: float | None  # least that was left of 24 h when a batch ended
+    reasons: tuple[tuple[str, int], ...] = ()  # why records have no answer, most frequent first
 
     @property
     def minutes(self) -> float | None:
@@ -73,6 +78,7 @@ class Summary:
             ]  # fmt: skip
         if self.hours_to_sla is not None:
             pairs.append(("left of the 24 h SLA", f"{self.hours_to_sla:.1f} h at the tightest batch"))
+        pairs += [(f"{count:,} without answer", reason) for reason, count in self.reasons]
         if self.invalid:
             pairs.append(("outside output schema", f"{self.invalid:,} answers"))
         return pairs
@@ -145,7 +151,23 @@ def summarize(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Summary:
         started_at=min((batch.created_at for batch in batches), default=None),
         ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
         hours_to_sla=min(left, default=None),
+        reasons=_reasons(desk, workload, snapshot) if snapshot.dead or snapshot.rejected else (),
     )
+
+
+def _reasons(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[tuple[str, int], ...]:
+    """The most frequent errors of a merged snapshot's records without an answer."""
+    rest = [p for p in desk.ledger.merged_parts(workload.name) if p.snapshot == snapshot.id and p.kind == "rest"]
+    if not rest:
+        return ()
+    with connection(desk.home.scratch()) as duck:
+        return tuple(
+            duck.sql(
+                f"""SELECT concat_ws(': ', error_type, error_message), count(*) FROM
+                    read_parquet({file_literal(desk.path(rest[0].path))})
+                    WHERE outcome <> 'succeeded' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {REASONS_MAX}"""
+            ).fetchall()
+        )
 
 
 def _sum(chunks: list[ChunkRow], name: str) -> int:

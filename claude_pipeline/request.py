@@ -84,6 +84,7 @@ class Prompt:
 
     def __init__(self, template: str, columns: Iterable[str], *, place: str = "prompt") -> None:
         environment = _Environment()
+        known = list(columns)
         try:
             tree = environment.parse(template)
             for node in tree.find_all(_STATEMENTS_REFUSED):
@@ -93,8 +94,9 @@ class Prompt:
                     raise PromptInvalid(f"{place} line {attribute.lineno}: {attribute.attr!r} is not allowed")
             self._template = environment.from_string(template)
         except TemplateSyntaxError as error:
-            raise PromptInvalid(f"{place} line {error.lineno}: {error.message}") from None
-        known = list(columns)
+            odd = [name for name in known if not name.isidentifier() and name in template]
+            way = f"; select the column {odd[0]!r} under a plain name with dataset.sql" if odd else ""
+            raise PromptInvalid(f"{place} line {error.lineno}: {error.message}{way}") from None
         # A column wins over Jinja's global of the same name (range, dict, …), which `meta` leaves out.
         names = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "load"}
         asked = meta.find_undeclared_variables(tree) | (names & set(environment.globals) & set(known))

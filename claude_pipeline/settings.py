@@ -58,6 +58,8 @@ class Settings:
         base_url = env.get("ANTHROPIC_BASE_URL", "")
         settle = SETTLE_SECONDS_LOCAL if is_loopback(base_url) else SETTLE_SECONDS
         folder = env.get("CLAUDE_PIPELINE_DEFS")
+        if folder and not Path(folder).expanduser().is_dir():
+            raise SettingInvalid(f"CLAUDE_PIPELINE_DEFS is {folder!r}, which is no folder")
         catalog = env.get("CLAUDE_PIPELINE_CATALOG")
         return cls(
             home=Home(Path(env.get("CLAUDE_PIPELINE_HOME") or default_home()).expanduser().absolute()),

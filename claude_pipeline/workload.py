@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from claude_pipeline.cadence import FINENESS, Cadence, cadence_of
 from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.output_schema import problem_of
 
@@ -44,18 +45,26 @@ REFUSED_PARAMS = {
     "top_p": "the API version in use refuses sampling parameters",
     "top_k": "the API version in use refuses sampling parameters",
 }
+# Params of the Messages API that a batch takes and no field of ours covers (SDK 2.12, message_create_params).
+PARAM_TYPES: dict[str, tuple[type, str]] = {
+    "cache_control": (dict, "a mapping"),
+    "container": (str, "a text"),
+    "diagnostics": (dict, "a mapping"),
+    "inference_geo": (str, "a text"),
+    "metadata": (dict, "a mapping"),
+    "output_config": (dict, "a mapping"),
+    "service_tier": (str, "a text"),
+    "stop_sequences": (list, "a list"),
+    "thinking": (dict, "a mapping"),
+    "tool_choice": (dict, "a mapping"),
+    "tools": (list, "a list"),
+}
 OWN_PARAMS = {
     "model": "model:",
     "messages": "prompt:",
     "system": "system:",
     "max_tokens": "max_tokens:",
 }
-
-Cadence = Literal["hourly", "daily", "weekly", "monthly"]
-_NUMBERS = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
-_NAMES = r"(\*|\w{1,3}(-\w{1,3})?)(/\d+)?(,\w{1,3}(-\w{1,3})?)*(#\d)?"
-_CRON_FIELDS = (_NUMBERS, _NUMBERS, rf"{_NUMBERS}|L", _NAMES, _NAMES)  # minute, hour, day, month, week day
-_FINENESS: tuple[Cadence, ...] = ("hourly", "daily", "weekly", "monthly")
 
 
 class _Strict(BaseModel):
@@ -147,6 +156,14 @@ class Workload(_Strict):
                 raise ValueError(f"{key} cannot be used: {REFUSED_PARAMS[key]}")
             if key in OWN_PARAMS:
                 raise ValueError(f"{key} has a field of its own: {OWN_PARAMS[key]}")
+            if key not in PARAM_TYPES:
+                near = difflib.get_close_matches(str(key), PARAM_TYPES, n=1)
+                raise ValueError(f"{key} is no param of a batch ({_or_known(near, PARAM_TYPES)})")
+            kind, words = PARAM_TYPES[key]
+            if not isinstance(params[key], kind):
+                raise ValueError(f"{key} must be {words}, got {params[key]!r}")
+        if params.get("tool_choice", {}).get("type") in ("any", "tool"):
+            raise ValueError("tool_choice cannot force a tool: its input would be no answer; ask for JSON with output:")
         if not isinstance(params.get("output_config", {}), dict):
             raise ValueError("output_config must be a mapping, as in {effort: low}")
         return params
@@ -185,7 +202,7 @@ class Workload(_Strict):
             raise ValueError("output: and params.output_config.format ask for two formats; keep output:")
         if self.partition and self.schedule:
             own = cadence_of(self.schedule)
-            if own is not None and _FINENESS.index(self.partition) < _FINENESS.index(own):
+            if own is not None and FINENESS.index(self.partition) < FINENESS.index(own):
                 raise ValueError(f"partition: {self.partition} is finer than the schedule, which ticks {own}")
         return self
 
@@ -269,37 +286,6 @@ def roots(source: Path) -> list[Path]:
     return [source.parent, *above[:1], Path.cwd()]
 
 
-def cadence_of(cron: str) -> Cadence | None:
-    """The coarsest cadence that gives each tick a partition of its own; None for no cron line.
-
-    Read off the fields: a fixed month day is monthly, a fixed week day weekly, a fixed hour daily,
-    all else hourly.
-    """
-    fields = cron.split()
-    if len(fields) != 5 or not all(re.fullmatch(shape, f) for shape, f in zip(_CRON_FIELDS, fields, strict=True)):
-        return None
-    _minute, hour, day, _month, week_day = fields
-    if re.fullmatch(r"\d+|L", day):
-        return "monthly" if re.fullmatch(r"\d+", hour) else "hourly"
-    if not re.fullmatch(r"\d+", hour):
-        return "hourly"
-    return "weekly" if re.fullmatch(r"\d|[A-Za-z]{3}", week_day) else "daily"
-
-
-def partition_of(cadence: Cadence, timezone: str, at: datetime) -> str:
-    """The snapshot partition that holds a moment, as Dagster names it: 2026-11-22, 2026-11-22-14, …"""
-    local = at.astimezone(ZoneInfo(timezone))
-    match cadence:
-        case "hourly":
-            return local.strftime("%Y-%m-%d-%H:00")
-        case "daily":
-            return local.strftime("%Y-%m-%d")
-        case "weekly":  # begins on Sunday
-            return (local - timedelta(days=(local.weekday() + 1) % 7)).strftime("%Y-%m-%d")
-        case "monthly":
-            return local.strftime("%Y-%m-01")
-
-
 def explain(error: ValidationError) -> list[str]:
     """One sentence for each thing wrong, each with its field."""
     sentences = []
@@ -312,10 +298,17 @@ def explain(error: ValidationError) -> list[str]:
                 sentences.append(f"{where}: is missing")
             case "value_error":
                 sentences.append(": ".join(filter(None, (where, str(problem["ctx"]["error"])))))
+            case "model_type" | "model_attributes_type" | "dict_type":
+                hint = {"dataset": " as {path: data.csv}", "chunk": " as {requests: 500}"}.get(where, "")
+                sentences.append(f"{where}: must be a mapping{hint}")
             case _:
                 given = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
                 sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
     return sentences
+
+
+def _or_known(near: Sequence[str], known: Iterable[str]) -> str:
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
@@ -325,4 +318,4 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
     if str(location[-1]) in {"api_key", "key", "anthropic_api_key"}:
         return ": the key is read from ANTHROPIC_API_KEY only, never from a file"
-    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
+    return f" ({_or_known(near, known)})"

@@ -6,6 +6,7 @@ reads and what `claude-pipeline run FILE` reads is one thing.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, 'quote text that begins with a brace, as in prompt: "{{ text }}"', key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} given twice (first in line {seen[key]})", key_node.start_mark
@@ -91,9 +96,12 @@ def read_document(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         tab = " (YAML wants spaces, not tabs, for indentation)" if "'\\t'" in str(error.problem) else ""
-        raise WorkloadInvalid(f"{error.problem}{tab}", place=f"{path} line {line}") from None
+        quote = " (quote the text, or begin it with |)" if "mapping values" in str(error.problem) else ""
+        raise WorkloadInvalid(f"{error.problem}{tab}{quote}", place=f"{path} line {line}") from None
     except yaml.YAMLError as error:
         raise WorkloadInvalid(f"is no YAML: {str(error).splitlines()[0]}", place=str(path)) from None
     if not isinstance(document, dict):
-        raise WorkloadInvalid("must be a mapping with type: and attributes:", place=str(path))
+        raise WorkloadInvalid(
+            f"is no workload: a workload is a YAML mapping with type: {COMPONENT_TYPE} and attributes:", place=str(path)
+        )
     return document

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -68,3 +69,13 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("claude-pipeline: interrupted; run it again, it carries on", err=True)
         sys.exit(4)
+    except Exception as error:
+        if os.environ.get("CLAUDE_PIPELINE_DEBUG"):
+            raise
+        # Not the message: one of another library may carry a record's text.
+        click.echo(
+            f"claude-pipeline: {type(error).__name__}, which is not foreseen; CLAUDE_PIPELINE_DEBUG=1 shows where. "
+            "Nothing is lost: run it again",
+            err=True,
+        )
+        sys.exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_pipeline.home import Home, written
+from claude_pipeline.ledger.lock import FileLocks, hold
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -39,4 +40,6 @@ def dagster_home(home: Home) -> Path:
 def open_instance(home: Home) -> dg.DagsterInstance:
     import dagster as dg
 
-    return dg.DagsterInstance.from_config(str(dagster_home(home)))
+    # Two processes that make one instance's databases at once can leave them unusable.
+    with hold(FileLocks(home.root / "locks"), "dagster", wait=True):
+        return dg.DagsterInstance.from_config(str(dagster_home(home)))

@@ -79,10 +79,10 @@ def _fresh(root: Path) -> None:
 
 
 def _demo(settings: Settings, screen: Screen, ui: bool) -> int:
+    from claude_pipeline.cadence import partition_of
     from claude_pipeline.cli.dagster_dev import DagsterDev
     from claude_pipeline.simulator import Options, running
     from claude_pipeline.stage.desk import open_desk
-    from claude_pipeline.workload import partition_of
 
     workload = workload_of("tickets", settings)
     options = Options(

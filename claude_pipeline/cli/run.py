@@ -41,5 +41,8 @@ def command(workload: str, home: Path | None, partition: str | None, poll_second
     screen.summary(summary)
     screen.say()
     screen.say(f"warehouse  {settings.home.warehouse}")
-    screen.say(f"query      SELECT * FROM {chosen.name}.results LIMIT 10")
+    if summary.records:
+        screen.say(f"query      SELECT * FROM {chosen.name}.results LIMIT 10")
+    if summary.dead:
+        screen.say(f"           SELECT record_id, error_type, error_message FROM {chosen.name}.dead_letters")
     sys.exit(1 if summary.dead or summary.rejected else 0)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_pipeline import errors
+from claude_pipeline.cadence import partition_of
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.cli.screen import Screen
 from claude_pipeline.controller import Action, Kind, Situation, decide, describe, survey
@@ -23,7 +24,7 @@ from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk, open_desk
 from claude_pipeline.stage.prepare import check_model
 from claude_pipeline.stage.submit import settle
-from claude_pipeline.workload import Workload, partition_of
+from claude_pipeline.workload import Workload
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -85,12 +86,21 @@ class Runner:
         )
         workload = self._workload
         chosen = partition or partition_of(workload.cadence, workload.timezone, self._desk.clock())
+        self._check_partition(chosen)
         self._screen.now(f"loading {workload.name}")
         self._execute("requests", chosen)
         self._say_prepared(chosen)
         self._until_at_rest(poll_seconds)
         snapshot = self._desk.ledger.snapshots(workload.name, partition=chosen)[-1]
         return summarize(self._desk, workload, snapshot)
+
+    def _check_partition(self, partition: str) -> None:
+        from claude_pipeline.components.partition import snapshot_partitions
+
+        keys = snapshot_partitions(self._workload).get_partition_keys()
+        if partition not in keys:
+            there = f"from {keys[0]} to {keys[-1]}" if keys else f"none: start_date is {self._workload.start_date}"
+            raise errors.UsageError(f"{self._workload.name} has no partition {partition!r} (there are {there})")
 
     def _until_at_rest(self, poll_seconds: float) -> None:
         wait = min(FIRST_WAIT_SECONDS, poll_seconds)

@@ -37,6 +37,9 @@ def workload_of(name_or_file: str, settings: Settings) -> Workload:
     if path.suffix in (".yaml", ".yml") or path.is_dir() or "/" in name_or_file:
         return read_workload(path)
     loaded = load_workloads([PACKAGE_DEFS, *([settings.defs] if settings.defs else [])])
+    for _file, sentence in loaded.broken:
+        if f"name: {name_or_file!r} is taken" in sentence:
+            raise WorkloadInvalid(sentence)
     for workload in loaded.workloads:
         if workload.name == name_or_file:
             return workload

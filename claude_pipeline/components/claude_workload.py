@@ -13,16 +13,17 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel, Field
 
+from claude_pipeline.cadence import partition_of
 from claude_pipeline.components.assets import ACTION_TAG, FLAG, build_assets, key
 from claude_pipeline.controller import Kind
-from claude_pipeline.workload import Workload, partition_of
+from claude_pipeline.workload import Workload
 
 
 class ScaffoldParams(BaseModel):
     """Options of `dg scaffold defs claude_pipeline.ClaudeWorkload NAME`."""
 
     path: str = Field("data/sample/tickets.jsonl", description="The dataset: a file, a glob or a folder.")
-    model: str = Field("claude-haiku-4-5", description="The model's id or alias.")
+    model: str = Field("claude-haiku-5-5", description="The model's id or alias.")
     column: str = Field("body", description="The column that the prompt shows to Claude.")
 
 

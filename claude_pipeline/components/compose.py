@@ -11,7 +11,6 @@ from claude_pipeline.components.json_io_manager import JsonIOManager
 from claude_pipeline.components.placeholder import build_placeholders
 from claude_pipeline.components.sensor import build_controller
 from claude_pipeline.components.warehouse_asset import build_warehouse
-from claude_pipeline.errors import ClaudePipelineError
 from claude_pipeline.workload import Workload
 
 
@@ -28,7 +27,7 @@ def compose(
     for workload in workloads:
         try:
             per_workload.append(build_workload_defs(workload))
-        except (ClaudePipelineError, dg.DagsterError) as error:  # Dagster's own checks: a cron line, a partition
+        except Exception as error:  # one workload's fault, whatever it is, takes no other down
             failed.append((workload.source or Path(workload.name) / "defs.yaml", str(error)))
         else:
             loaded.append(workload)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from claude_pipeline.catalog import Catalog, load
+from claude_pipeline.errors import SettingInvalid
 from claude_pipeline.home import Home
 from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import Ledger
@@ -50,7 +51,12 @@ def open_desk(
         SettingInvalid, LedgerDamaged, LedgerNewer, CatalogMissing.
     """
     chosen = settings or Settings.from_environment()
-    chosen.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        chosen.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingInvalid(
+            f"the home {chosen.home.root} cannot be used ({error.strerror}); name a folder with --home or CLAUDE_PIPELINE_HOME"
+        ) from None
     used = client or BatchClient()
     with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
         try:

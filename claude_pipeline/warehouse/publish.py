@@ -124,6 +124,10 @@ def copy_to(home: Home, target: Path) -> int:
         raise UsageError(f"nothing is published yet at {home.warehouse}; run a workload first")
     if target.resolve() == home.warehouse.resolve():
         raise UsageError("--to names the warehouse itself; name another file")
+    if target.exists():
+        with target.open("rb") as file:
+            if file.read(12)[8:] != b"DUCK":
+                raise UsageError(f"--to: {target} exists and is no DuckDB file; name another one")
     tables = 0
     with written(target) as temporary, duckdb.connect() as duck:
         duck.execute("SET TimeZone = 'UTC'")

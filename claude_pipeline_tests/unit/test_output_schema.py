@@ -64,10 +64,21 @@ def test_what_is_sent_is_what_the_api_takes(given: dict[str, Any]) -> None:
         ({"type": "object", "properties": {}}, "must be a JSON Schema with type: object"),
         (schema(a={"type": "strin"}), "no valid JSON Schema"),
         ({"type": "object", "properties": {"a": {}}, "required": ["b"]}, "required names 'b'"),
+        (schema(a={"type": "string", "pattern": "(["}), "cannot be compiled"),
+        (schema(a={"$ref": "#/$defs/gone"}), "cannot be compiled"),
         ({"type": "object", "properties": {f"p{n}": {} for n in range(25)}}, "25 optional properties"),
         (schema(**{f"p{n}": {"type": ["string", "null"]} for n in range(17)}), "17 properties of several types"),
     ],
-    ids=["no-object", "no-properties", "not-a-schema", "required-unknown", "too-many-optional", "too-many-unions"],
+    ids=[
+        "no-object",
+        "no-properties",
+        "not-a-schema",
+        "required-unknown",
+        "bad-pattern",
+        "reference-to-nowhere",
+        "too-many-optional",
+        "too-many-unions",
+    ],
 )
 def test_a_schema_that_cannot_be_an_output_is_refused(given: dict[str, Any], sentence: str) -> None:
     assert sentence in (problem_of(given) or "")

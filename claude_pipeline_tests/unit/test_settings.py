@@ -25,7 +25,7 @@ READ: list[Any] = [
     ("CLAUDE_PIPELINE_BUDGET_USD", "12.5", "budget_usd", 12.5),
     ("CLAUDE_PIPELINE_BUDGET_USD", "0", "budget_usd", 0.0),
     ("CLAUDE_PIPELINE_BUDGET_USD", "", "budget_usd", None),
-    ("CLAUDE_PIPELINE_DEFS", "/a/b", "defs", Path("/a/b")),
+    ("CLAUDE_PIPELINE_DEFS", "/", "defs", Path("/")),
     ("CLAUDE_PIPELINE_CATALOG", "/a/c.yaml", "catalog", Path("/a/c.yaml")),
     ("CLAUDE_PIPELINE_BATCHES_IN_FLIGHT", "3", "batches_in_flight", 3),
     ("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787", "settle_seconds", 10.0),

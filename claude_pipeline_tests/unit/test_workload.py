@@ -10,10 +10,11 @@ import dagster as dg
 import pytest
 
 from claude_pipeline import workload as module
+from claude_pipeline.cadence import cadence_of, partition_of
 from claude_pipeline.catalog import load
 from claude_pipeline.components.partition import snapshot_partitions
 from claude_pipeline.errors import WorkloadInvalid
-from claude_pipeline.workload import Workload, cadence_of, partition_of
+from claude_pipeline.workload import Workload
 from claude_pipeline.workload_file import SIZE_MAX_BYTES, read_workload
 from claude_pipeline_tests.factory import attributes, make_workload
 
@@ -194,8 +195,8 @@ BROKEN: list[Any] = [
     pytest.param(YAML.splitlines()[0], "attributes: is missing", id="no-attributes"),
     pytest.param("type: claude_pipeline.ClaudeWorkload\nattributes: 5\n", "attributes: is missing", id="odd-attributes"),
     pytest.param(YAML + "name: notes\n", "unknown top-level key 'name'; .* under attributes:", id="top-level-key"),
-    pytest.param("- a\n", "must be a mapping", id="a-list"),
-    pytest.param("", "must be a mapping", id="empty"),
+    pytest.param("- a\n", "is no workload: a workload is a YAML mapping", id="a-list"),
+    pytest.param("", "is no workload: a workload is a YAML mapping", id="empty"),
     pytest.param(YAML + "---\n" + YAML, "but found another document", id="two-documents"),
     pytest.param("{" * 40, "line 1", id="unclosed"),
 ]  # fmt: skip
@@ -251,3 +252,26 @@ def test_an_unusable_prompt_file_is_refused(tmp_path: Path, content: bytes | Non
     workload = make_workload(prompt=None, prompt_file="p.txt").at(tmp_path / "defs.yaml")
     with pytest.raises(WorkloadInvalid, match=f"prompt_file: .*{sentence}"):
         workload.template()
+
+
+MISTAKES: list[Any] = [
+    pytest.param({"params": {"foo": 1}}, r"foo is no param of a batch", id="unknown-param"),
+    pytest.param({"params": {"thinkin": {}}}, r"did you mean thinking\?", id="misspelt-param"),
+    pytest.param({"params": {"thinking": True}}, r"thinking must be a mapping", id="param-of-another-type"),
+    pytest.param({"params": {"tool_choice": {"type": "any"}}}, r"cannot force a tool", id="forced-tool"),
+    pytest.param({"dataset": "rows.csv"}, r"dataset: must be a mapping as \{path: data.csv\}", id="dataset-a-text"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), MISTAKES)
+def test_a_newcomers_mistake_gets_a_sentence(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(WorkloadInvalid, match=sentence):
+        make_workload(**change)
+
+
+def test_a_prompt_without_quotes_gets_a_sentence(tmp_path: Path) -> None:
+    # YAML reads {{ text }} as a mapping in a mapping; it once ended in a stack trace.
+    path = tmp_path / "defs.yaml"
+    path.write_text("type: claude_pipeline.ClaudeWorkload\nattributes:\n  prompt: {{ text }}\n", encoding="utf-8")
+    with pytest.raises(WorkloadInvalid, match="quote text that begins with a brace"):
+        read_workload(path)
