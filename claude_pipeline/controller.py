@@ -130,9 +130,9 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     held = [chunk for chunk in waiting if chunk.state is ChunkState.HELD]
     batches, queued = ledger.in_flight()
     due = [chunk for chunk in ready if chunk.not_before is None or chunk.not_before <= now]
-    room = batches < limits.batches_in_flight and bool(due) and (
-        not batches or queued + due[0].requests <= limits.queued_requests
-    )  # fmt: skip
+    # Where the API asked one chunk to wait it means all of them, so nothing is sendable until then.
+    room = bool(due) and len(due) == len(ready) and batches < limits.batches_in_flight
+    room = room and (not batches or queued + due[0].requests <= limits.queued_requests)
     in_room = not batches or batches < limits.batches_in_flight
     fitting = [chunk for chunk in held[:1] if in_room and ledger.wall_before(chunk, limits) is None]
     progress = tuple(ledger.progress(workload.name, max_rounds=workload.max_rounds))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["file_literal", "identifier", "literal"]
+__all__ = ["QUIET", "file_literal", "identifier", "literal"]
+
+# After each connect: DuckDB would print a progress bar into our output when a query takes seconds.
+QUIET = "SET enable_progress_bar = false"
 
 _GLOB = re.compile(r"[*?\[]")
 

@@ -18,6 +18,7 @@ from claude_pipeline.cli.screen import Screen
 from claude_pipeline.controller import Action, Kind, Situation, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, BudgetReached, ClaudePipelineError
 from claude_pipeline.lane.client import check_access
+from claude_pipeline.ledger import ChunkState
 from claude_pipeline.report import Summary, summarize
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.collect import look
@@ -52,6 +53,7 @@ class Runner:
         self._failures: dict[Kind, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="run")
         self._told = ""
+        self._refused: set[int] = set()
 
     def __enter__(self) -> Self:
         import dagster as dg
@@ -124,6 +126,10 @@ class Runner:
         """One look at the API; the sentence of why it told nothing."""
         try:
             settled = settle(self._desk)
+            for intent, why in settled.waiting:
+                self._say_once(
+                    "in doubt", f"{intent.tag}: {why} (a person can decide: claude-pipeline reconcile --help)"
+                )
             for _, batch_id in settled.adopted:
                 self._screen.stage("adopted", f"{batch_id}: its creation was never answered, but it was ours")
             for missing in look(self._desk).missing:
@@ -141,11 +147,13 @@ class Runner:
             self._execute(action.kind.value, action.partition)
         except JobFailed as failed:
             self._failures[action.kind] = self._failures.get(action.kind, 0) + 1
-            if self._failures[action.kind] >= FAILURES_MAX:
+            # A collect that fails waits for the API: as long as it takes, as for a batch.
+            if self._failures[action.kind] >= FAILURES_MAX and action.kind is not Kind.COLLECT:
                 raise
-            self._screen.stage(action.kind.value, f"failed, to be tried again: {failed}")
+            self._say_once(action.kind.value, f"failed, to be tried again: {failed}")
             return False
         self._failures.pop(action.kind, None)
+        self._say_refused()
         after = self._state()
         if before == after:
             if action.kind is Kind.SUBMIT:
@@ -154,12 +162,19 @@ class Runner:
         self._say(action.kind, before, after)
         return True
 
+    def _say_refused(self) -> None:
+        """Chunks that the API refused, each once, with its reason."""
+        for chunk in self._desk.ledger.chunks(self._workload.name, states=[ChunkState.FAILED]):
+            if chunk.id not in self._refused:
+                self._refused.add(chunk.id)
+                self._screen.stage("refused", f"chunk {chunk.partition_key}: {chunk.error}")
+
     def _say_why_not_sent(self) -> None:
         """Chunks could be sent and were not: the API says why, or is not there. Said once."""
         try:
             self._desk.client.page(limit=1)
             sentence = "another process submits, or the API asks to wait"
-        except ApiUnclear as unclear:
+        except (ApiUnclear, ApiRefused) as unclear:
             sentence = str(unclear)
         self._say_once("waiting", f"{sentence}; looking again")
 
@@ -234,7 +249,10 @@ class Runner:
         except KeyboardInterrupt:
             self._screen.still()
             self._screen.stage("stopping", "after this step (again: at once)")
-            running.exception()
+            try:
+                running.exception()
+            except KeyboardInterrupt:
+                os._exit(4)  # safe at any instant: what was sent has its intent
             raise
 
 

@@ -19,7 +19,7 @@ import dagster as dg
 from claude_pipeline.components import metadata as meta
 from claude_pipeline.components.desk_resource import DeskResource
 from claude_pipeline.components.partition import add_chunk_partitions, chunk_partitions, snapshot_partitions
-from claude_pipeline.errors import ClaudePipelineError, Stopped, UsageError
+from claude_pipeline.errors import AccountStopped, ClaudePipelineError, Stopped, UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState
 from claude_pipeline.report import summarize
 from claude_pipeline.stage.collect import collect, look
@@ -222,6 +222,10 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
                 )
             for chunk, why in found.unclear:
                 context.log.warning(f"{chunk.partition_key}: {why}")
+            if found.stops:
+                raise AccountStopped(
+                    f"{len(found.stops):,} requests came back with: {found.stops[0]}; mend the account, then run again"
+                )
             if found.unclear and (keys is not None or not found.done):
                 raise dg.Failure(f"{len(found.unclear)} batches could not be collected: {found.unclear[0][1]}")
 

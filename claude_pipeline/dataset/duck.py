@@ -12,6 +12,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from claude_pipeline.sql import QUIET
+
 MEMORY_LIMIT = "512MB"
 READER_ROWS = 2_048  # DuckDB's own vector: more would hold more wide rows at once
 
@@ -27,6 +29,7 @@ def connected(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[du
             "autoinstall_known_extensions": "false",
         }
     )
+    connection.execute(QUIET)
     try:
         yield connection
     finally:

@@ -171,7 +171,7 @@ def list_since(ledger: Ledger, client: BatchClient, intent: IntentRow, clock: Cl
     listed, reached = _pages_back_to(ledger, client, intent.watermark, clock)
     sent = ledger.sent_batches()
     older = {batch_id for batch_id, intent_id in sent.items() if intent_id < intent.id}
-    if intent.watermark is not None and not reached and not older & listed.keys():
+    if (intent.watermark is not None or older) and not reached and not older & listed.keys():
         raise ApiUnclear("the list of batches does not reach back to what was seen before; decided nothing")
     missing = [batch_id for batch_id, intent_id in sent.items() if intent_id > intent.id and batch_id not in listed]
     if missing:
@@ -188,10 +188,13 @@ def _pages_back_to(
     while True:
         page: Page = client.page(after_id=after)
         ledger.pin_workspace(page.workspace_id, at=clock())
+        before = len(listed)
         for seen in page.batches:
             if seen.id == watermark:
                 return listed, True
             listed[seen.id] = seen
+        if page.has_more and len(listed) == before:
+            raise ApiUnclear("the list of batches repeats itself; decided nothing")
         if not page.has_more or not page.batches:
             return listed, False
         after = page.batches[-1].id

@@ -67,7 +67,10 @@ def submit_chunks(
         if not taken:
             done.waiting = "another process is submitting"
             return done
-        for chunk in chunks:
+        for given in chunks:
+            chunk = ledger.chunk(given.id)  # under the lock: another process may have moved it
+            if chunk.state not in (ChunkState.READY, ChunkState.HELD):
+                continue
             if chunk.not_before is not None and chunk.not_before > clock():
                 done.waiting = f"the API asked to wait until {chunk.not_before:%H:%M:%S} UTC"
                 break
@@ -82,6 +85,9 @@ def submit_chunks(
                 done.waiting = str(unclear)
                 break
             except ApiRefused as refused:
+                if refused.status == 404 and ledger.sent_batches():  # seen for a moment, where there is an API
+                    done.waiting = str(refused)
+                    break
                 raise AccountStopped(f"{refused}: is there a Message Batches API at {client.host}?") from None
             if done.waiting:
                 break
@@ -107,6 +113,8 @@ def _submit(
     newest = client.page(limit=1)
     ledger.pin_workspace(newest.workspace_id, at=clock())
     watermark = newest.batches[0].id if newest.batches else None
+    if watermark is None and ledger.batches(unended=True):
+        raise ApiUnclear("the list of batches is empty, though some of ours are in progress; nothing is sent on it")
     crash_point("submit.before_intent")
     intent = ledger.intent_opened(chunk, tag=new_tag(ledger), watermark=watermark, walls=walls, at=clock())
     crash_point("submit.after_intent")

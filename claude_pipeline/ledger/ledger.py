@@ -132,7 +132,9 @@ class Ledger(SubmitMoves):
         if ids is not None:
             query = query.where(table.batch.c.id.in_(list(ids)))
         if unended:
-            query = query.where(table.batch.c.chunk_id.is_not(None), table.batch.c.status != "ended")
+            # By the chunk's state: a batch may be known as ended before its chunk has moved on.
+            query = query.join(table.chunk, table.chunk.c.batch_id == table.batch.c.id)
+            query = query.where(table.chunk.c.state == ChunkState.LIVE)
         return [BatchRow.of(row) for row in self._rows(query)]
 
     def batch(self, batch_id: str) -> BatchRow | None:
@@ -283,6 +285,8 @@ class Ledger(SubmitMoves):
 
 def needs_work(progress: SnapshotProgress) -> bool:
     """Whether anything of a snapshot is still to be done, merging included."""
+    if progress.snapshot.state is SnapshotState.LOADED:
+        return False  # only materializing it again, as a person or a schedule does, plans it
     merged_at = progress.snapshot.merged_at
     if progress.snapshot.state is not SnapshotState.MERGED or merged_at is None:
         return True

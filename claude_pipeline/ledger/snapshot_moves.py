@@ -109,9 +109,14 @@ class SnapshotMoves(Store):
         counts: PlanCounts,
         chunks: Sequence[NewChunk],
         waits_on: Iterable[SnapshotId],
+        superseded: Sequence[int] = (),
         at: datetime,
     ) -> None:
-        """Register a plan with its chunks, in one transaction."""
+        """Register a plan with its chunks, in one transaction.
+
+        `superseded` are chunks of older plans that were not sent yet: they are withdrawn, and what older
+        plans left unanswered gets no further round. Raises LedgerError where one was sent meanwhile.
+        """
         with self._writing() as connection:
             self._move_snapshot(
                 connection,
@@ -127,6 +132,7 @@ class SnapshotMoves(Store):
                 awaited=counts.awaited,
                 rejected=counts.rejected,
             )
+            self._withdraw(connection, snapshot, superseded, at)
             self._wait(connection, snapshot, waits_on)
             self._add_chunks(connection, snapshot, chunks, at)
             self._snapshot_event(
@@ -139,6 +145,26 @@ class SnapshotMoves(Store):
                 before=snapshot.state,
                 after=SnapshotState.PLANNED,
             )
+
+    def _withdraw(self, connection: Connection, snapshot: SnapshotRow, superseded: Sequence[int], at: datetime) -> None:
+        for chunk_id in superseded:
+            moved = connection.execute(
+                update(table.chunk)
+                .where(table.chunk.c.id == chunk_id, table.chunk.c.state.in_([ChunkState.READY, ChunkState.HELD]))
+                .values(state=ChunkState.CANCELED, moved_at=at, error="a newer plan of its snapshot took its place")
+            )
+            require(
+                moved.rowcount, f"chunk {chunk_id} of {snapshot.workload}/{snapshot.id} was sent while it was planned"
+            )
+            self._snapshot_event(
+                connection, "chunk withdrawn", snapshot, at, "by a newer plan", chunk_id=chunk_id,
+                after=ChunkState.CANCELED,
+            )  # fmt: skip
+        connection.execute(
+            update(table.chunk)
+            .where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)
+            .values(next_round_cut=1)
+        )
 
     def next_round_cut(
         self, snapshot: SnapshotRow, *, of_chunks: Sequence[int], chunks: Sequence[NewChunk], at: datetime

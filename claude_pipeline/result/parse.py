@@ -143,6 +143,10 @@ class _Lines:
         document = _load(line)
         custom_id = document.get("custom_id") if document else None
         if document is None or not isinstance(custom_id, str) or not isinstance(document.get("result"), dict):
+            if not line.endswith(b"\n"):
+                raise ResultsIncomplete(
+                    f"results of {self._facts.batch_id} end in the middle of a line; downloading again"
+                )
             self.unreadable += 1
             return
         position = custom_id.removeprefix(self._prefix)

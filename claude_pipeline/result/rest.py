@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.result.schema import AFTER_OUTPUT, attempts_schema, own_names
-from claude_pipeline.sql import file_literal, identifier, literal
+from claude_pipeline.sql import QUIET, file_literal, identifier, literal
 
 MEMORY_LIMIT = "2GB"
 
@@ -46,7 +46,7 @@ class MergeInput:
 
 def connection(scratch: Path) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that spills into `scratch` and never touches the network."""
-    return duckdb.connect(
+    duck = duckdb.connect(
         config={
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": str(scratch),
@@ -55,6 +55,8 @@ def connection(scratch: Path) -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
         }
     )
+    duck.execute(QUIET)
+    return duck
 
 
 def write_rest(merge: MergeInput, path: Path, *, scratch: Path) -> Counter[str]:

@@ -32,6 +32,7 @@ class Collection:
 
     done: list[tuple[ChunkRow, Collected]] = field(default_factory=list)
     unclear: list[tuple[ChunkRow, str]] = field(default_factory=list)  # to be tried again
+    stops: list[str] = field(default_factory=list)  # answers that mean the account, not the request
 
 
 def look(desk: Desk) -> Look:
@@ -50,14 +51,16 @@ def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) 
             if keys is not None and chunk.partition_key not in keys:
                 continue
             try:
-                found.done.append((chunk, collect_chunk(desk, workload, chunk)))
+                found.done.append((chunk, collect_chunk(desk, workload, chunk, stops=found.stops)))
             except (ApiUnclear, ApiRefused) as unclear:
                 found.unclear.append((chunk, str(unclear)))
     return found
 
 
-def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow) -> Collected:
+def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow, *, stops: list[str] | None = None) -> Collected:
     """Download, parse, join, write, then one transaction moves the chunk to `done`.
+
+    `stops` receives the messages of lines that mean the account (low credit), not the request.
 
     Raises:
         ApiUnclear, ApiRefused: no results now; the chunk stays as it is.
@@ -72,6 +75,8 @@ def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow) -> Collected:
         desk.client.download(chunk.batch_id, temporary)
         crash_point("collect.after_download")
         parsed = _parse(desk, workload, chunk, batch, temporary, index)
+    if stops is not None:
+        stops += parsed.stops
     attempts_path, answered_path = _write(desk, workload, chunk, parsed)
     _compress(raw)
     collected = Collected(

@@ -23,7 +23,7 @@ from claude_pipeline.crash import crash_point
 from claude_pipeline.dataset import columns_of, record_batches, take_snapshot
 from claude_pipeline.errors import DatasetInvalid, LedgerDamaged, WorkloadInvalid
 from claude_pipeline.home import sha256_of, written
-from claude_pipeline.ledger import ChunkRow, NewChunk, PlanCounts, SnapshotId, SnapshotRow
+from claude_pipeline.ledger import ChunkRow, ChunkState, NewChunk, PlanCounts, SnapshotId, SnapshotRow
 from claude_pipeline.ledger.state import ON_ITS_WAY
 from claude_pipeline.request import Rejection, Request, RequestMaker
 from claude_pipeline.result import check_names, connection
@@ -135,7 +135,10 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, price: Price) -
         plan.unlink()
         return
     crash_point("prepare.after_plan")
-    rows, counts, waits_on = _decide(desk, workload, snapshot, plan, rejected)
+    own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
+    superseded = [chunk for chunk in own if chunk.state in (ChunkState.READY, ChunkState.HELD)]
+    asked = [chunk for chunk in own if chunk not in superseded and chunk.state is not ChunkState.CANCELED]
+    rows, counts, waits_on = _decide(desk, workload, snapshot, plan, rejected, asked)
     requests = requests_of(records, maker, rows)
     chunks = cut(desk, workload, snapshot, requests, price, round_number=1, plan_number=number)
     crash_point("prepare.after_chunks")
@@ -146,6 +149,7 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, price: Price) -
         counts=counts,
         chunks=chunks,
         waits_on=waits_on,
+        superseded=[chunk.id for chunk in superseded],
         at=desk.clock(),
     )
 
@@ -240,7 +244,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def _decide(
-    desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: Path, rejected: int
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: Path, rejected: int, own: Sequence[ChunkRow]
 ) -> tuple[Iterator[pa.Array], PlanCounts, list[SnapshotId]]:
     """Which rows to ask (ascending), how the rest is answered, and which snapshots are waited on."""
     duck = connection(desk.home.scratch())
@@ -250,7 +254,6 @@ def _decide(
             WHERE fingerprint IS NOT NULL GROUP BY fingerprint"""
     )
     others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
-    own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     answered = desk.ledger.parts(workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot.id)
     _known(duck, "answered", [desk.path(p.path) for p in answered], "WHERE outcome = 'succeeded'")
     # What this snapshot asked before has its outcome or is on its way: never asked again by itself.

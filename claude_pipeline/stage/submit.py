@@ -68,6 +68,11 @@ def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
         raise UsageError(
             f"{workload.name} has no chunk {partition_key}; its chunks are made by {workload.name}/requests"
         )
+    of = desk.ledger.snapshot(workload.name, snapshot)
+    if of is not None and chunk.plan_number != of.plan_number:
+        raise UsageError(
+            f"chunk {partition_key} is of an older plan of its snapshot; what it asked is not wanted any more"
+        )
     match chunk.state:
         case ChunkState.READY | ChunkState.HELD:
             return chunk

@@ -20,7 +20,7 @@ from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import UsageError
 from claude_pipeline.home import Home, sync_folder, written
 from claude_pipeline.result import attempts_schema
-from claude_pipeline.sql import identifier, literal
+from claude_pipeline.sql import QUIET, identifier, literal
 from claude_pipeline.warehouse.ops import OPS, STAGED, stage
 from claude_pipeline.warehouse.view import comments, views
 
@@ -58,6 +58,7 @@ def build(contents: Contents, home: Home, version: int) -> Path:
 
 def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
     with duckdb.connect(config={"temp_directory": str(scratch), "autoload_known_extensions": False}) as duck:
+        duck.execute(QUIET)
         duck.execute("SET TimeZone = 'UTC'")
         duck.execute("ATTACH ':memory:' AS stage")
         duck.execute(f"ATTACH {literal(str(path))} AS warehouse (STORAGE_VERSION {literal(STORAGE_VERSION)})")
@@ -130,6 +131,7 @@ def copy_to(home: Home, target: Path) -> int:
                 raise UsageError(f"--to: {target} exists and is no DuckDB file; name another one")
     tables = 0
     with written(target) as temporary, duckdb.connect() as duck:
+        duck.execute(QUIET)
         duck.execute("SET TimeZone = 'UTC'")
         duck.execute(f"ATTACH {literal(str(home.warehouse.resolve()))} AS source (READ_ONLY)")
         duck.execute(f"ATTACH {literal(str(temporary))} AS copy (STORAGE_VERSION {literal(STORAGE_VERSION)})")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from claude_pipeline.errors import UsageError
 from claude_pipeline.settings import Settings
+from claude_pipeline.sql import QUIET
 
 if TYPE_CHECKING:
     import pandas
@@ -36,5 +37,6 @@ def connect(*, home: Path | None = None):  # type: ignore[no-untyped-def]
         raise UsageError(f"nothing is published yet at {warehouse}; run a workload first")
     # The version's own path: a second connect to a link would give this process the version it opened first.
     duck = duckdb.connect(str(warehouse.resolve()), read_only=True)
+    duck.execute(QUIET)
     duck.execute("SET TimeZone = 'UTC'")
     return duck
