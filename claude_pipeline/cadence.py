@@ -38,7 +38,7 @@ def cadence_of(cron: str) -> Cadence | None:
 
 
 def partition_of(cadence: Cadence, timezone: str, at: datetime) -> str:
-    """The snapshot partition that holds a moment, as Dagster names it: 2026-11-22, 2026-11-22-14, …"""
+    """The snapshot partition that holds a moment, as Dagster names it: 2026-11-22, 2026-11-22-14:00, …"""
     local = at.astimezone(ZoneInfo(timezone))
     match cadence:
         case "hourly":

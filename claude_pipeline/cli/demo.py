@@ -60,10 +60,19 @@ def command(home: Path | None, ui: bool) -> None:
     """
     from claude_pipeline.cli.screen import Screen
 
-    settings = settings_of(home or settings_of(None).home.root / "demo")
+    root = home or settings_of(None).home.root / "demo"
+    _forget_the_real_world()
+    settings = settings_of(root)
     os.environ["CLAUDE_PIPELINE_HOME"] = str(settings.home.root)
     _fresh(settings.home.root)
     sys.exit(_demo(settings, Screen(), ui))
+
+
+def _forget_the_real_world() -> None:
+    """The simulator's answers must reach no real ledger, instance or account that the shell names."""
+    for name in list(os.environ):
+        if name.startswith(("CLAUDE_PIPELINE_", "ANTHROPIC_")) or name == "DAGSTER_HOME":
+            del os.environ[name]
 
 
 def _fresh(root: Path) -> None:

@@ -137,22 +137,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
 
     @dg.op(name=f"{name}__submit_slice", description="Send chunks as batches, one POST at a time.")
     def submit_slice(context: dg.OpExecutionContext, desk: DeskResource, keys: list) -> dict:  # type: ignore[type-arg]
-        with desk.open() as d, told_plainly():
-            done = send(d, workload, _chunks(d, workload, keys))
-            for chunk, batch_id in done.sent:
-                context.log_event(
-                    dg.AssetMaterialization(
-                        asset_key, partition=chunk.partition_key, metadata=dict(meta.of_sent(chunk, batch_id))
-                    )
-                )
-            return {
-                "sent": len(done.sent),
-                "requests": done.requests,
-                "waiting": done.waiting,
-                "failed": [f"{chunk.partition_key}: {why}" for chunk, why in done.failed],
-                "doubtful": [f"{chunk.partition_key}: {why}" for chunk, why in done.doubtful],
-                "held": [f"{chunk.partition_key}: {why}" for chunk, why in done.held],
-            }
+        return _send_slice(context, desk, workload, keys)
 
     @dg.op(name=f"{name}__submitted", out=dg.Out(is_required=False), description="Say what was sent.")
     def submitted(context: dg.OpExecutionContext, slices: list) -> Iterator[Any]:  # type: ignore[type-arg]
@@ -192,6 +177,26 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         submitted(plan().map(submit_slice).collect())
 
     return asset, submit_job
+
+
+def _send_slice(
+    context: dg.OpExecutionContext, desk: DeskResource, workload: Workload, keys: list[str]
+) -> dict[str, Any]:
+    """Send the chunks of a slice, log a materialization for each batch; what became of them, as JSON."""
+    with desk.open() as d, told_plainly():
+        done = send(d, workload, _chunks(d, workload, keys))
+        for chunk, batch_id in done.sent:
+            sent = dict(meta.of_sent(chunk, batch_id))
+            batches = key(workload, "batches")
+            context.log_event(dg.AssetMaterialization(batches, partition=chunk.partition_key, metadata=sent))
+        return {
+            "sent": len(done.sent),
+            "requests": done.requests,
+            "waiting": done.waiting,
+            "failed": [f"{chunk.partition_key}: {why}" for chunk, why in done.failed],
+            "doubtful": [f"{chunk.partition_key}: {why}" for chunk, why in done.doubtful],
+            "held": [f"{chunk.partition_key}: {why}" for chunk, why in done.held],
+        }
 
 
 def _chunks(desk: Desk, workload: Workload, keys: list[str]) -> list[ChunkRow]:

@@ -97,7 +97,7 @@ def until(happened: Callable[[], Any], what: str) -> Any:
     while time.monotonic() < deadline:
         if found := happened():
             return found
-        time.sleep(1)
+        time.sleep(1)  # real processes: no clock to move
     raise AssertionError(f"did not happen in {PATIENCE_SECONDS} s: {what}")
 
 

@@ -12,7 +12,7 @@ import pytest
 from claude_pipeline.chunk import Body
 from claude_pipeline.errors import UsageError, WorkspaceMismatch
 from claude_pipeline.lane.client import Doubtful
-from claude_pipeline.lane.reconcile import ForgottenBatch, Reconciliation
+from claude_pipeline.lane.reconcile import ForgottenBatch
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.submit import settle, settle_by_hand
@@ -26,6 +26,7 @@ from claude_pipeline_tests.factory import (
     states,
     workload_over,
 )
+from claude_pipeline_tests.integration.submit_case import after_settling, batches_at, creates
 
 
 @pytest.fixture
@@ -37,22 +38,6 @@ def workload(tmp_path: Path) -> Workload:
 @pytest.fixture
 def two_chunks(tmp_path: Path) -> Workload:
     return workload_over(tmp_path, [note(n) for n in range(20)])
-
-
-def creates(simulator: Simulator) -> dict[str, int]:
-    """Calls of create by their answer."""
-    found: dict[str, int] = simulator.invoice()["calls"].get("create", {})
-    return found
-
-
-def batches_at(simulator: Simulator) -> int:
-    found: int = simulator.invoice()["batches"]
-    return found
-
-
-def after_settling(desk: Desk, clock: MovableClock) -> Reconciliation:
-    clock.advance(SETTLE_SECONDS)
-    return settle(desk)
 
 
 DOUBTS: list[Any] = [

@@ -11,14 +11,13 @@ import pytest
 
 from claude_pipeline.errors import AccountStopped, KeyRefused, LedgerDamaged, UsageError, WorkspaceMismatch
 from claude_pipeline.lane.client import BatchClient, connect
-from claude_pipeline.lane.reconcile import Reconciliation
 from claude_pipeline.ledger import ChunkState, Ledger
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.submit import plan_submission, settle
+from claude_pipeline.stage.submit import plan_submission
 from claude_pipeline.workload import Workload
-from claude_pipeline_tests.conftest import BATCH_SECONDS, SETTLE_SECONDS, MovableClock, client_of
+from claude_pipeline_tests.conftest import BATCH_SECONDS, MovableClock, client_of
 from claude_pipeline_tests.factory import (
     note,
     prepared_snapshot,
@@ -27,6 +26,7 @@ from claude_pipeline_tests.factory import (
     states,
     workload_over,
 )
+from claude_pipeline_tests.integration.submit_case import creates
 
 
 @pytest.fixture
@@ -38,22 +38,6 @@ def workload(tmp_path: Path) -> Workload:
 @pytest.fixture
 def two_chunks(tmp_path: Path) -> Workload:
     return workload_over(tmp_path, [note(n) for n in range(20)])
-
-
-def creates(simulator: Simulator) -> dict[str, int]:
-    """Calls of create by their answer."""
-    found: dict[str, int] = simulator.invoice()["calls"].get("create", {})
-    return found
-
-
-def batches_at(simulator: Simulator) -> int:
-    found: int = simulator.invoice()["batches"]
-    return found
-
-
-def after_settling(desk: Desk, clock: MovableClock) -> Reconciliation:
-    clock.advance(SETTLE_SECONDS)
-    return settle(desk)
 
 
 # Clear answers.
