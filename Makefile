@@ -1,5 +1,8 @@
 # Each target does all its set-up: its own virtual environment in .venv, Debian packages where a test needs them.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that really starts, is 3.11 or newer and can make an environment: a name on PATH may be a shim of
+# a version manager with nothing behind it.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c \
+	'import ensurepip, sys, venv; sys.version_info >= (3, 11) or sys.exit(1); print("$(name)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -25,6 +28,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; a few minutes)"
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv on PATH; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
