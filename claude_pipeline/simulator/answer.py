@@ -32,21 +32,32 @@ class Answer(NamedTuple):
     thinking_tokens: int
 
 
+# API documentation, handle-streaming-refusals: a prompt that holds this is refused, so that clients can be tested.
+REFUSED_PROMPT = (
+    b"ANTHROPIC_MAGIC_STRING_TRIGGER_REFUSAL_1FAEFB6177B4672DEE07F9D3AFC62588CCD2631EDCF22E8CCC1FB35B501C9C86"
+)
+REFUSAL = Answer([], "refusal", None, 0, 0)  # nothing was written, so no output is billed (assumed)
+
+
 def answer(params: dict[str, Any], model: Model, token: str, dice: Dice, thinking_rate: float) -> Answer:
     """The model's answer to accepted params; `token` is the digest token of the prompt."""
     left = params["max_tokens"]
+    if left == 0:  # asked only to fill the prompt cache
+        return Answer([], "max_tokens", None, 0, 0)
     content: list[dict[str, Any]] = []
     thinking_tokens = 0
     if thinking_rate and _may_think(params, model) and dice.chance(thinking_rate):
         thought = " ".join(dice.pick(SENTENCES) for _ in range(_THINKING_SHARE_OF_SENTENCES))
         thought, thinking_tokens, cut = _fit(thought, left, model)
-        content.append({"type": "thinking", "thinking": thought, "signature": "c2ltdWxhdGVk"})
+        shown = "" if (params.get("thinking") or {}).get("display") == "omitted" else thought
+        content.append({"type": "thinking", "thinking": shown, "signature": "c2ltdWxhdGVk"})
         left -= thinking_tokens
         if cut or left == 0:
             return Answer(content, "max_tokens", None, thinking_tokens, thinking_tokens)
     tool = _forced_tool(params, dice)
     if tool is not None:
         made = read_schema(orjson.dumps(tool.get("input_schema", {"type": "object"}))).make(dice, token)
+        made = made if isinstance(made, dict) else {}  # a schema that nothing can be made for
         tokens = tokens_of_text(orjson.dumps(made).decode(), model) + _TOOL_USE_TOKENS
         block = {"type": "tool_use", "id": f"toolu_01{dice.below(16**22):022x}", "name": tool["name"], "input": made}
         if tokens > left:
@@ -85,10 +96,10 @@ def _forced_tool(params: dict[str, Any], dice: Dice) -> dict[str, Any] | None:
     choice = params.get("tool_choice")
     if not choice or choice["type"] not in ("any", "tool"):
         return None
-    tools: list[dict[str, Any]] = params["tools"]
+    tools: list[dict[str, Any]] = [tool for tool in params["tools"] if isinstance(tool.get("name"), str)]
     if choice["type"] == "tool":
         tools = [tool for tool in tools if tool["name"] == choice["name"]]
-    return dice.pick(tools)
+    return dice.pick(tools) if tools else None
 
 
 def _fit(text: str, most_tokens: int, model: Model) -> tuple[str, int, bool]:

@@ -22,12 +22,12 @@ import orjson
 from claude_pipeline.simulator import batch as life
 from claude_pipeline.simulator.batch import Batch
 from claude_pipeline.simulator.cache import Cache
-from claude_pipeline.simulator.clock import SECOND_US, Clock, rfc3339
+from claude_pipeline.simulator.clock import SECOND_US, Clock, datetime_of, rfc3339
 from claude_pipeline.simulator.error import ApiError, Problem
 from claude_pipeline.simulator.fault import Faults, Rule, read_rules
 from claude_pipeline.simulator.intake import take_in
 from claude_pipeline.simulator.limit import Limiter, find_tier
-from claude_pipeline.simulator.line import error_of, strikes_line
+from claude_pipeline.simulator.line import BENDING_KINDS, bend, error_of, strikes_line
 from claude_pipeline.simulator.message import Reply, Writer, canonical_json
 from claude_pipeline.simulator.model import all_models, find_model
 from claude_pipeline.simulator.options import Options
@@ -55,11 +55,15 @@ class Api:
         self.store = Store(directory)
         self.clock = self._clock()
         self.faults = Faults(_rules(options))
-        self.limiter = Limiter(find_tier(options.tier))
+        self.limiter = Limiter(find_tier(options.tier), options.ramp_minutes)
         self._writer = Writer(options.seed, options.thinking_rate, Cache())
         self._worker = Worker(self.store, self._writer, options.seed)
         for batch in self.store.batches("WHERE NOT answered ORDER BY seq"):
             self._worker.put(batch)
+
+    def stop(self) -> None:
+        """Let calls under way end soon; `close` follows."""
+        self._worker.stop()
 
     def close(self) -> None:
         self._worker.close()
@@ -233,6 +237,13 @@ class Api:
             return batch
         return settle(self.store, batch.seq, now_us)
 
+    def state_of(self, batch_id: str, workspace: str) -> str:
+        """in_progress, canceling or ended; empty for no batch. No call of the API: the limits do not count it."""
+        try:
+            return life.state_of(self._found(batch_id, workspace))
+        except ApiError:
+            return ""
+
     def _is_answered(self, seq: int) -> bool:
         found = self.store.rows("SELECT answered FROM batch WHERE seq = ?", (seq,))
         return not found or bool(found[0][0])
@@ -257,35 +268,47 @@ class Api:
         """Answer at once, and bill it. Returns the reply and the rate-limit headers."""
         now_us = self.clock.now_us()
         setting = Setting(version, tuple(betas.split(",")), batch=False, now_us=now_us)
+        # How an answer travels is no part of the question.
+        question = {name: value for name, value in params.items() if name != "stream"}
+        canonical = _canonical(question)
         checked = check_params(params, setting)
         if isinstance(checked, Problem):
             raise ApiError.of(checked)
-        # How an answer travels is no part of the question.
-        canonical = _canonical({name: value for name, value in params.items() if name != "stream"})
         self._admit_spend()
-        self.limiter.admit_message(*checked, self.clock.limit_us())
+        model, input_tokens = checked
+        cached = self._writer.readable(params, canonical, model, workspace, now_us)
+        self.limiter.admit_message(model, input_tokens - cached, self.clock.limit_us())
         digest = hashlib.sha256(canonical).digest()
         for rule in rules:
-            if rule.kind == "line_error" and strikes_line(rule, self.store, digest, request_id):
-                raise ApiError.of(error_of(rule))
-        reply = self._writer.reply(params, canonical, setting, name=request_id, scope=workspace, priced_us=now_us)
+            if rule.kind == "line_error" and strikes_line(rule, self.store, digest, request_id, params["model"]):
+                problem = error_of(rule)
+                self._note_message(Line.failed(MESSAGES, request_id, digest, problem.type, now_us))
+                raise ApiError.of(problem)
+        reply = self._writer.reply(
+            params, canonical, setting, name=request_id, place="", scope=workspace, priced_us=now_us
+        )
         if isinstance(reply, Problem):
             raise ApiError.of(reply)
+        for rule in rules:
+            if rule.kind in BENDING_KINDS and strikes_line(rule, self.store, digest, request_id, params["model"]):
+                bend(reply.message, rule)
         line = Line(
             MESSAGES, 0, request_id, digest, reply.token, reply.model, reply.tokens, reply.cost_pico, "succeeded",
             None, now_us, 0,
         )  # fmt: skip
-        self.store.add_message(line, rfc3339(now_us)[:7])
-        headers = self.limiter.note_output(checked[0], reply.tokens.output, self.clock.limit_us())
+        self._note_message(line)
+        headers = self.limiter.note_output(model, reply.tokens.output, self.clock.limit_us())
         return reply, headers
+
+    def _note_message(self, line: Line) -> None:
+        self.store.add_message(line, rfc3339(line.at_us)[:7])
 
     def count_tokens(self, params: Any, *, version: str, betas: str) -> int:
         """Input tokens of a request that needs no `max_tokens`."""
         self.limiter.admit_call("count_tokens", self.clock.limit_us())
         now_us = self.clock.now_us()
-        if isinstance(params, dict):
-            params = {"max_tokens": 1, **params}
-        checked = check_params(params, Setting(version, tuple(betas.split(",")), batch=False, now_us=now_us))
+        setting = Setting(version, tuple(betas.split(",")), batch=False, now_us=now_us, counting=True)
+        checked = check_params(params, setting)
         if isinstance(checked, Problem):
             raise ApiError.of(checked)
         return checked[1]
@@ -309,11 +332,8 @@ class Api:
         kept = self.store.recall("now_us")
         start = self.options.start or datetime.now(UTC)
         if kept is not None:
-            start = max(start, datetime.fromtimestamp(kept / SECOND_US, UTC))
-        clock = Clock(start, self.options.speed)
-        if self.options.paused:
-            clock.pause()
-        return clock
+            start = max(start, datetime_of(kept))
+        return Clock(start, self.options.speed, paused=self.options.paused)
 
 
 def _rules(options: Options) -> list[Rule]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import orjson
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
@@ -14,11 +16,14 @@ from starlette.routing import Route
 from claude_pipeline.simulator.admin import admin_routes
 from claude_pipeline.simulator.api import DEFAULT_PAGE, MOST_PER_PAGE, Api
 from claude_pipeline.simulator.batch import Batch, batch_json
-from claude_pipeline.simulator.endpoint import Call, Endpoint, json_response, too_large
+from claude_pipeline.simulator.character import with_surrogates
+from claude_pipeline.simulator.encoding import too_large
+from claude_pipeline.simulator.endpoint import Call, Endpoint, Unrouted, json_response
 from claude_pipeline.simulator.error import ApiError, Dropped
 from claude_pipeline.simulator.event import events
 from claude_pipeline.simulator.intake import MOST_BATCH_BYTES, MOST_MESSAGE_BYTES
 from claude_pipeline.simulator.options import Options
+from claude_pipeline.simulator.pace import message_seconds
 from claude_pipeline.simulator.result import stream
 
 _late: set[asyncio.Task[None]] = set()  # keeps late acceptances from being collected as garbage
@@ -40,9 +45,8 @@ def create_app(options: Options | None = None, api: Api | None = None) -> Starle
         Route("/v1/models", Endpoint(api, "models", _models), methods=["GET"]),
         Route("/v1/models/{id}", Endpoint(api, "models", _model), methods=["GET"]),
         *admin_routes(api),
-        Route("/{path:path}", Endpoint(api, "unknown", _unknown)),
     ]
-    app = Starlette(routes=routes)
+    app = Starlette(routes=[*routes, Route("/{path:path}", Unrouted(api, routes))])
     app.state.api = api
     return app
 
@@ -54,15 +58,11 @@ async def _create(call: Call) -> Response:
     path = call.api.store.upload_path(call.request_id)
     late = call.rule("accept_late")
     try:
-        size_bytes = 0
         with path.open("wb") as file:
-            async for part in call.request.stream():
-                size_bytes += len(part)
-                if size_bytes > MOST_BATCH_BYTES:
-                    raise too_large(MOST_BATCH_BYTES)
+            async for part in call.body(MOST_BATCH_BYTES):
                 file.write(part)
         if late is None:
-            batch = await to_thread.run_sync(_take_in, call)
+            batch = await to_thread.run_sync(_take_in, call, abandon_on_cancel=True)  # when the server stops
             return json_response(_batch(call, batch))
     except BaseException:
         path.unlink(missing_ok=True)
@@ -91,8 +91,6 @@ async def _accept_late(call: Call, seconds: float) -> None:
 
 async def _list(call: Call) -> Response:
     limit, after_id, before_id = _page(call)
-    if after_id is not None and before_id is not None:
-        raise ApiError(400, "after_id, before_id: only one of the two may be given")
     workspace = call.workspace
     page, more = await to_thread.run_sync(lambda: call.api.batches(workspace, limit, after_id, before_id))
     if call.rule("empty_list"):
@@ -125,8 +123,9 @@ async def _results(call: Call) -> Response:
 
 async def _message(call: Call) -> Response:
     params = await call.json_body(MOST_MESSAGE_BYTES)
-    if call.api.options.message_seconds:
-        await asyncio.sleep(call.api.options.message_seconds)
+    options = call.api.options
+    if options.message_seconds:
+        await asyncio.sleep(message_seconds(params, options.seed, options.message_seconds))
     reply, headers = await to_thread.run_sync(
         lambda: call.api.message(
             params,
@@ -137,9 +136,18 @@ async def _message(call: Call) -> Response:
             rules=call.rules,
         )
     )
+    written = with_surrogates if call.rule("odd_characters") else bytes
     if params.get("stream"):
-        return StreamingResponse(events(reply.message), headers=headers, media_type="text/event-stream")
-    return json_response(reply.message, headers=headers)
+        return StreamingResponse(
+            _each(map(written, events(reply.message))), headers=headers, media_type="text/event-stream"
+        )
+    return Response(written(orjson.dumps(reply.message)), headers=headers, media_type="application/json")
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """The pieces as they are: a plain iterable would cost a change of thread for each of them."""
+    for piece in pieces:
+        yield piece
 
 
 async def _count_tokens(call: Call) -> Response:
@@ -154,6 +162,8 @@ async def _model(call: Call) -> Response:
 async def _models(call: Call) -> Response:
     query = call.request.query_params
     lifecycles = {*query.getlist("lifecycle[]"), *query.getlist("lifecycle")}
+    if lifecycles - {"active", "deprecated", "retired"}:
+        raise ApiError(400, "lifecycle: Input should be 'active', 'deprecated' or 'retired'")
     models = call.api.models(lifecycles)
     limit, after_id, before_id = _page(call)
     ids = [model["id"] for model in models]
@@ -167,19 +177,18 @@ async def _models(call: Call) -> Response:
     return json_response(_listing(models[:limit], len(models) > limit))
 
 
-async def _unknown(call: Call) -> Response:
-    raise ApiError(404, f"{call.request.method} {call.request.url.path}: Not found")
-
-
 def _page(call: Call) -> tuple[int, str | None, str | None]:
     """limit, after_id and before_id of a listing."""
     query = call.request.query_params
     text = query.get("limit", str(DEFAULT_PAGE))
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise ApiError(400, "limit: Input should be a valid integer")
     if not 1 <= int(text) <= MOST_PER_PAGE:
         raise ApiError(400, f"limit: Input should be from 1 to {MOST_PER_PAGE}")
-    return int(text), query.get("after_id") or None, query.get("before_id") or None
+    after_id, before_id = query.get("after_id") or None, query.get("before_id") or None
+    if after_id is not None and before_id is not None:
+        raise ApiError(400, "after_id, before_id: only one of the two may be given")
+    return int(text), after_id, before_id
 
 
 def _listing(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:

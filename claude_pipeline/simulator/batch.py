@@ -9,23 +9,17 @@ moment the finished ones are the first n of that order, and a cancel or an expir
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from claude_pipeline.simulator.clock import SECOND_US, rfc3339, rfc3339_or_none
+from claude_pipeline.simulator.pace import batch_seconds
 
 EXPIRY_US = 24 * 3600 * SECOND_US  # after creation (API documentation, batch-processing)
 ARCHIVE_US = 29 * 24 * 3600 * SECOND_US  # after creation: results are gone
 CANCEL_US = 30 * SECOND_US  # from the cancel to the end (assumed)
-
-# Simulated seconds that a batch of 10,000 requests takes at the median, by model line. The ratios
-# Sonnet 3-4x and Opus 8x of Haiku are the project's assumption: the API only ranks its models.
-_SECONDS_PER_10K = {"haiku": 240.0, "sonnet": 840.0, "opus": 1920.0, "fable": 2880.0}
-_SECONDS_AT_LEAST = 45.0
-_SPREAD = 0.35  # sigma of the log-normal factor around the median
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +100,14 @@ def duration_us(seed: int, seq: int, lines: Mapping[str, int], bounds: tuple[flo
     chance = random.Random(f"{seed}:duration:{seq}")
     if bounds is not None:
         return round(chance.uniform(*bounds) * SECOND_US)
-    work = sum(_SECONDS_PER_10K.get(line, 0.0) * count / 10_000 for line, count in lines.items())
-    seconds = max(_SECONDS_AT_LEAST, work) * math.exp(chance.gauss(0.0, _SPREAD))
-    return round(seconds * SECOND_US)
+    return round(batch_seconds(lines, chance) * SECOND_US)
+
+
+def state_of(batch: Batch) -> str:
+    """in_progress, canceling or ended."""
+    if batch.ended_us is not None:
+        return "ended"
+    return "in_progress" if batch.cancel_us is None else "canceling"
 
 
 def batch_json(batch: Batch, now_us: int, base_url: str) -> dict[str, Any]:
@@ -116,11 +115,10 @@ def batch_json(batch: Batch, now_us: int, base_url: str) -> dict[str, Any]:
     ended = batch.ended_us is not None
     archived_us = batch.created_us + ARCHIVE_US
     archived = ended and now_us >= archived_us
-    running = "in_progress" if batch.cancel_us is None else "canceling"
     return {
         "id": batch.id,
         "type": "message_batch",
-        "processing_status": "ended" if ended else running,
+        "processing_status": state_of(batch),
         "request_counts": {
             "processing": 0 if ended else batch.size,
             "succeeded": batch.succeeded if ended else 0,

@@ -20,6 +20,10 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def datetime_of(moment_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=moment_us)
+
+
 def rfc3339(moment_us: int) -> str:
     """As the API writes times: `2024-09-24T18:37:24.100435Z`."""
     moment = _EPOCH + timedelta(microseconds=moment_us)
@@ -36,13 +40,20 @@ class Clock:
     Safe to use from several threads. Never goes back.
     """
 
-    def __init__(self, start: datetime, speed: float = 1.0, real: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        start: datetime,
+        speed: float = 1.0,
+        real: Callable[[], float] = time.monotonic,
+        *,
+        paused: bool = False,
+    ) -> None:
         if speed < 0:
             raise ValueError(f"speed is {speed}; it is simulated seconds per real second and at least 0")
         self._lock = threading.Lock()
         self._real = real
         self._speed = speed
-        self._paused = False
+        self._paused = paused
         self._base_us = microseconds(start)
         self._base_real = real()
         self._lag_us = 0

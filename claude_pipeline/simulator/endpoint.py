@@ -8,16 +8,19 @@ import secrets
 import socket
 import struct
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from claude_pipeline.simulator.api import Api
+from claude_pipeline.simulator.encoding import decoded
 from claude_pipeline.simulator.error import ApiError, Dropped, error_body
 from claude_pipeline.simulator.fault import Rule
 from claude_pipeline.simulator.params import VERSIONS
@@ -47,29 +50,25 @@ class Call:
     def rule(self, kind: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.kind == kind), None)
 
-    async def body(self, most_bytes: int) -> bytes:
-        """The whole body. Raises 413 beyond `most_bytes`."""
-        parts = []
-        size = 0
-        async for part in self.request.stream():
-            size += len(part)
-            if size > most_bytes:
-                raise too_large(most_bytes)
-            parts.append(part)
-        return b"".join(parts)
+    def body(self, most_bytes: int) -> AsyncIterator[bytes]:
+        """The body in parts, decoded. Raises 413 beyond `most_bytes`."""
+        return decoded(self.request.stream(), self.request.headers.get("content-encoding", ""), most_bytes)
 
-    async def json_body(self, most_bytes: int) -> Any:
+    async def json_body(self, most_bytes: int) -> dict[str, Any]:
         try:
-            return orjson.loads(await self.body(most_bytes))
+            content = orjson.loads(b"".join([part async for part in self.body(most_bytes)]))
         except orjson.JSONDecodeError as wrong:
             raise ApiError(400, f"The request body is not valid JSON: {wrong}") from wrong
+        try:
+            orjson.dumps(content)
+        except orjson.JSONEncodeError as wrong:  # nested more deeply than can be written again
+            raise ApiError(400, f"The request body is not valid JSON: {wrong}") from wrong
+        if not isinstance(content, dict):
+            raise ApiError(400, "body: Input should be a valid dictionary")
+        return content
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-
-
-def too_large(most_bytes: int) -> ApiError:
-    return ApiError(413, f"Request exceeds the maximum size of {most_bytes:,} bytes")
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -86,11 +85,12 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        request_id = f"req_01{secrets.token_hex(11)}"
+        request_id = new_request_id()
         workspace = None
         try:
-            workspace = workspace_of(request)
-            response = await self._answer(request, request_id, workspace)
+            key = key_of(request)
+            workspace = workspace_named(key)
+            response = await self._answer(request, request_id, key, workspace)
         except ApiError as error:
             body = error_body(error.type, error.message, request_id, error.details)
             response = json_response(body, error.status, error.headers)
@@ -111,24 +111,28 @@ class Endpoint:
         self._api.store.count_call(self._name, str(response.status_code))
         try:
             await response(scope, receive, send)
-        except Dropped:
-            await drop(scope, receive, politely=True)
+        except Dropped as dropped:
+            await drop(scope, receive, politely=not dropped.abruptly)
 
-    async def _answer(self, request: Request, request_id: str, workspace: str) -> Response:
+    async def _answer(self, request: Request, request_id: str, key: str, workspace: str) -> Response:
         version = request.headers.get("anthropic-version", "")
         if version not in VERSIONS:
             what = f'"{version}" is not a valid version' if version else "header is required"
             raise ApiError(400, f"anthropic-version: {what}")
-        rules = self._api.faults.take(self._name)
+        batch_id = str(request.path_params.get("id", ""))
+        state = ""
+        if batch_id and self._api.faults.ask_state(self._name):
+            state = await to_thread.run_sync(self._api.state_of, batch_id, workspace)
+        rules = self._api.faults.take(self._name, (key, workspace), batch_id, state)
         if any(rule.kind == "other_workspace" for rule in rules):
-            workspace = _workspace_named(f"not {workspace}")
+            workspace = workspace_named(f"not {workspace}")
         call = Call(
             api=self._api,
             request=request,
             request_id=request_id,
             workspace=workspace,
             version=version,
-            betas=request.headers.get("anthropic-beta", ""),
+            betas=",".join(request.headers.getlist("anthropic-beta")).replace(" ", ""),
             rules=rules,
         )
         for rule in rules:
@@ -142,18 +146,43 @@ class Endpoint:
         return response
 
 
-def workspace_of(request: Request) -> str:
-    """The workspace of the key; each key has its own. Raises 401 without a key, or with a real one."""
+class Unrouted:
+    """Answers what leads nowhere, with or without a key: 405 where another method would do, else 404."""
+
+    def __init__(self, api: Api, routes: Sequence[BaseRoute]) -> None:
+        self._api = api
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        near = [route for route in self._routes if route.matches(scope)[0] is Match.PARTIAL]
+        methods = {method for route in near if isinstance(route, Route) for method in route.methods or ()}
+        status, kind, message = 404, "not_found_error", "Not Found"
+        headers = {"x-should-retry": "false", "anthropic-organization-id": ORGANIZATION_ID}
+        if methods:
+            status, kind, message = 405, "invalid_request_error", "Method Not Allowed"
+            headers["allow"] = ", ".join(sorted(methods))
+        headers["request-id"] = new_request_id()
+        self._api.store.count_call("unknown", str(status))
+        await json_response(error_body(kind, message, headers["request-id"]), status, headers)(scope, receive, send)
+
+
+def new_request_id() -> str:
+    return f"req_01{secrets.token_hex(11)}"
+
+
+def key_of(request: Request) -> str:
+    """The key, in either of its two headers. Raises 401 without one, or with a real one."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
     if not key:
         raise ApiError(401, "x-api-key header is required")
     if key.startswith("sk-ant-"):
         raise ApiError(401, "this is a simulator: it refuses keys that look real; set ANTHROPIC_API_KEY=simulator")
-    return _workspace_named(key)
+    return key
 
 
-def _workspace_named(key: str) -> str:
+def workspace_named(key: str) -> str:
+    """The workspace of a key; each key has its own."""
     return f"wrkspc_01{hashlib.sha256(key.encode()).hexdigest()[:22]}"
 
 
@@ -183,7 +212,7 @@ async def _after(rule: Rule, response: Response) -> Response:
         case "hang_after":
             await asyncio.sleep(rule.seconds)
         case "bad_body":
-            return _bad_body(rule.form or "html", response)
+            return await _bad_body(rule.form or "html", response)
         case "slow_bytes":
             return StreamingResponse(
                 _slowly(response, rule.bytes_per_second), response.status_code, dict(response.headers)
@@ -202,37 +231,51 @@ def _error_of(rule: Rule) -> ApiError:
     return ApiError(rule.status or 500, message, rule.error_type, details=details, headers=headers)
 
 
-def _bad_body(form: str, response: Response) -> Response:
-    body = bytes(response.body)
+async def _bad_body(form: str, response: Response) -> Response:
     match form:
         case "html":
             return Response(b"<html><body>gateway</body></html>", 200, media_type="text/html")
         case "empty":
             return Response(b"", 200, media_type="application/json")
         case "cut":
-            return Response(body[: len(body) // 2], 200, media_type="application/json")
-    content = orjson.loads(body)
-    if form == "counts":
-        content["request_counts"]["processing"] -= 1
-    else:
-        content.pop("id", None)
+            body = await _first_piece(response)
+            return Response(body[: len(body) // 2], 200, media_type=response.media_type)
+    if isinstance(response, StreamingResponse):
+        return response  # neither an id nor counts of its own
+    content = orjson.loads(bytes(response.body))
+    for entry in content.get("data", [content]):
+        if form == "no_id":
+            entry.pop("id", None)
+        elif "request_counts" in entry:
+            entry["request_counts"]["processing"] -= 1
     return json_response(content)
 
 
+async def _first_piece(response: Response) -> bytes:
+    """The body, or of a stream what it sends first: results may be larger than memory."""
+    if not isinstance(response, StreamingResponse):
+        return bytes(response.body)
+    async for part in response.body_iterator:
+        if part:
+            return part.encode() if isinstance(part, str) else bytes(part)
+    return b""
+
+
 async def _slowly(response: Response, bytes_per_second: int) -> AsyncIterator[bytes]:
-    """The body in tenths of a second."""
+    """The body in tenths of a second, or byte by byte where that is slower."""
     step = max(1, bytes_per_second // 10)
+    pause_seconds = step / bytes_per_second
     if isinstance(response, StreamingResponse):
         async for part in response.body_iterator:
             data = part.encode() if isinstance(part, str) else bytes(part)
             for start in range(0, len(data), step):
                 yield data[start : start + step]
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(pause_seconds)
         return
     body = bytes(response.body)
     for start in range(0, len(body), step):
         yield body[start : start + step]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause_seconds)
 
 
 async def drop(scope: Scope, receive: Receive, *, politely: bool = False) -> None:

@@ -80,4 +80,11 @@ class ApiError(Exception):
 
 
 class Dropped(Exception):
-    """Close the connection now, without an answer."""
+    """Close the connection now, without an answer or in the middle of it.
+
+    In the middle it ends in order, or `abruptly`: by a reset, which may also cost what was sent before.
+    """
+
+    def __init__(self, *, abruptly: bool = False) -> None:
+        super().__init__()
+        self.abruptly = abruptly

@@ -8,18 +8,28 @@ from typing import Any
 import orjson
 
 _PIECE = 24  # characters in one delta
+# Of usage, what the last event says again as totals (SDK 2.12, types/message_delta_usage.py).
+_TOTALS = (
+    *("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+    *("output_tokens", "output_tokens_details"),
+)
 
 
 def events(message: dict[str, Any]) -> Iterator[bytes]:
     """The events of one message, in the API's order."""
-    usage = message["usage"]
-    start = message | {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage | {"output_tokens": 1}}
+    usage = message.get("usage", {})
+    so_far = {name: value for name, value in usage.items() if name != "output_tokens_details"} | {"output_tokens": 1}
+    start = message | dict.fromkeys(("stop_reason", "stop_sequence", "stop_details")) | {"content": [], "usage": so_far}
     yield _event("message_start", message=start)
     yield _event("ping")
     for index, block in enumerate(message["content"]):
         yield from _block(index, block)
     delta = {name: message[name] for name in ("stop_reason", "stop_sequence", "stop_details")}
-    yield _event("message_delta", delta=delta, usage={"output_tokens": usage["output_tokens"]})
+    yield _event(
+        "message_delta",
+        delta=delta,
+        usage={"output_tokens": 0} | {name: usage[name] for name in _TOTALS if name in usage},
+    )
     yield _event("message_stop")
 
 

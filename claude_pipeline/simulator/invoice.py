@@ -5,12 +5,15 @@ Only succeeded requests are billed; a batch is billed at its end. Deleted batche
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import orjson
 
+from claude_pipeline.simulator.batch import Batch
 from claude_pipeline.simulator.clock import rfc3339, rfc3339_or_none
 from claude_pipeline.simulator.price import usd
 from claude_pipeline.simulator.store import MESSAGES, Store
@@ -21,13 +24,17 @@ _CLASSES = ("input", "output", "write_5m", "write_1h", "read")
 
 def invoice(store: Store) -> dict[str, Any]:
     """Totals, by batch, by model; amounts are exact decimal strings of USD."""
-    messages = store.rows("SELECT COUNT(*), COALESCE(SUM(cost_pico), 0) FROM line WHERE batch = ?", (MESSAGES,))[0]
+    messages, answered, messages_pico = store.rows(
+        "SELECT COUNT(*), COALESCE(SUM(outcome = 'succeeded'), 0), COALESCE(SUM(cost_pico), 0) FROM line "
+        "WHERE batch = ?",
+        (MESSAGES,),
+    )[0]
     batches = store.batches("ORDER BY seq")
     models = _models(store)
     return {
-        "total_usd": usd(sum(batch.cost_pico for batch in batches) + messages[1]),
-        "accepted_requests": sum(batch.size for batch in batches) + messages[0],
-        "billed_requests": sum(batch.billed for batch in batches) + messages[0],
+        "total_usd": usd(sum(batch.cost_pico for batch in batches) + messages_pico),
+        "accepted_requests": sum(batch.size for batch in batches) + messages,
+        "billed_requests": sum(batch.billed for batch in batches) + answered,
         "billed_twice": billed_twice(store),
         "batches": len(batches),
         "by_batch": [
@@ -48,7 +55,14 @@ def invoice(store: Store) -> dict[str, Any]:
             }
             for batch in batches
         ],
-        "messages": {"requests": messages[0], "cost_usd": usd(messages[1]), "models": models.get(MESSAGES, {})},
+        "messages": {
+            "requests": messages,
+            "succeeded": answered,
+            "errored": messages - answered,
+            "billed": answered,
+            "cost_usd": usd(messages_pico),
+            "models": models.get(MESSAGES, {}),
+        },
         "by_model": _summed(models),
         "calls": _calls(store),
     }
@@ -64,22 +78,54 @@ def billed_twice(store: Store) -> int:
 
 
 def invoice_lines(store: Store) -> Iterator[bytes]:
-    """NDJSON, one line per request accepted and answered; batch after batch, then messages.
+    """NDJSON, one line per request accepted; batch after batch, then messages.
 
-    A batch that has not ended is not on it yet.
+    Requests of a batch that has not ended are `processing`: no tokens, no cost, not billed, in the order sent
+    or, once their answers lie ready, in the order of their results.
     """
-    for seq, batch_id, workspace in [
-        *store.rows("SELECT seq, id, workspace FROM batch WHERE ended_us IS NOT NULL ORDER BY seq"),
-        (MESSAGES, None, None),
-    ]:
+    for batch in store.batches("ORDER BY seq"):
+        if batch.ended_us is not None:
+            yield from _kept_lines(store, batch.seq, batch.id, batch.workspace)
+        else:
+            yield from _processing_lines(store, batch)
+    yield from _kept_lines(store, MESSAGES, None, None)
+
+
+def _kept_lines(store: Store, seq: int, batch_id: str | None, workspace: str | None) -> Iterator[bytes]:
+    last = -1
+    while rows := store.rows(
+        "SELECT position, custom_id, digest, token, model, input, output, write_5m, write_1h, read, cost_pico, "
+        "outcome, error_type, at_us FROM line WHERE batch = ? AND position > ? ORDER BY position LIMIT ?",
+        (seq, last, _AT_ONCE),
+    ):
+        last = rows[-1][0]
+        yield b"".join(_line(batch_id, workspace, row) for row in rows)
+
+
+def _processing_lines(store: Store, batch: Batch) -> Iterator[bytes]:
+    """Requests that wait for their batch's end, from the spool, or from the store once they are answered."""
+    try:
+        with store.spool_path(batch.id).open("rb") as spool:
+            while spooled := list(islice(spool, _AT_ONCE)):
+                yield b"".join(_waiting_line(batch, *_asked(line)) for line in spooled)
+        return
+    except FileNotFoundError:
         last = -1
-        while rows := store.rows(
-            "SELECT position, custom_id, digest, token, model, input, output, write_5m, write_1h, read, cost_pico, "
-            "outcome, error_type, at_us FROM line WHERE batch = ? AND position > ? ORDER BY position LIMIT ?",
-            (seq, last, _AT_ONCE),
-        ):
-            last = rows[-1][0]
-            yield b"".join(_line(batch_id, workspace, row) for row in rows)
+    query = "SELECT position, custom_id, digest FROM line WHERE batch = ? AND position > ? ORDER BY position LIMIT ?"
+    while rows := store.rows(query, (batch.seq, last, _AT_ONCE)):
+        last = rows[-1][0]
+        yield b"".join(_waiting_line(batch, custom_id, digest) for _, custom_id, digest in rows)
+
+
+def _asked(spooled: bytes) -> tuple[str, bytes]:
+    """custom_id and digest of a spooled request."""
+    name, _, canonical = spooled.removesuffix(b"\n").partition(b"\t")
+    return name.decode(), hashlib.sha256(canonical).digest()
+
+
+def _waiting_line(batch: Batch, custom_id: str, digest: bytes) -> bytes:
+    row = (0, custom_id, digest, None, None, 0, 0, 0, 0, 0, 0, "processing", None, batch.created_us)
+    return _line(batch.id, batch.workspace, row)
 
 
 def _line(batch_id: str | None, workspace: str | None, row: tuple[Any, ...]) -> bytes:
@@ -107,7 +153,7 @@ def _models(store: Store) -> dict[int, dict[str, dict[str, Any]]]:
     rows = store.rows("SELECT batch, model, billed, input, output, write_5m, write_1h, read, cost_pico FROM bill")
     rows += store.rows(
         "SELECT batch, model, COUNT(*), SUM(input), SUM(output), SUM(write_5m), SUM(write_1h), SUM(read), "
-        "SUM(cost_pico) FROM line WHERE batch = ? GROUP BY model",
+        "SUM(cost_pico) FROM line WHERE batch = ? AND outcome = 'succeeded' GROUP BY model",
         (MESSAGES,),
     )
     found: dict[int, dict[str, dict[str, Any]]] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,6 +20,7 @@ from claude_pipeline.simulator.model import Model
 from claude_pipeline.simulator.price import PICO_PER_USD
 
 MINUTE_US = 60 * SECOND_US
+_RAMP_START = 0.1  # share of its limit that a pool gives after a rest (assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ def all_tiers() -> dict[str, Tier]:
 def find_tier(name: str) -> Tier:
     tiers = all_tiers()
     if name not in tiers:
-        raise ValueError(f"tier {name!r}: there is none; choose one of {', '.join(tiers)}")
+        near = get_close_matches(name.lower().replace(" ", ""), tiers, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(f"tier {name!r}: there is none{hint} choose one of {', '.join(tiers)}")
     return tiers[name]
 
 
@@ -105,17 +109,54 @@ class Bucket:
         }
 
 
+class Ramp:
+    """The acceleration limit: after a rest a pool gives a tenth of its requests, and more the longer it is used.
+
+    share of the limit = 0.1 + 0.9 x time in use / ramp, at most 1; a rest as long as the ramp begins it anew.
+    That such a limit exists is documented, its figures are not: all of them are assumed.
+    """
+
+    def __init__(self, limit: int, ramp_us: int, now_us: int) -> None:
+        self._limit = limit
+        self._ramp_us = ramp_us
+        self._since_us = self._last_us = now_us
+        self._bucket = Bucket(self._now_given(now_us), now_us)
+
+    def take(self, now_us: int) -> None:
+        """Take one request. Raises 429 `ramp_limit_exceeded` with retry-after."""
+        if now_us - self._last_us > self._ramp_us:
+            self._since_us = now_us
+        self._last_us = now_us
+        self._bucket.limit = self._now_given(now_us)
+        wait_us = self._bucket.wait_us(1, now_us)
+        if wait_us:
+            raise ApiError(
+                429,
+                "Your organization's use has risen too fast; raise it step by step.",
+                details={"error_code": "ramp_limit_exceeded"},
+                headers={"retry-after": str(-(-wait_us // SECOND_US))},
+            )
+        self._bucket.take(1, now_us)
+
+    def _now_given(self, now_us: int) -> int:
+        used = (now_us - self._since_us) / self._ramp_us
+        return max(1, int(self._limit * min(1.0, _RAMP_START + (1 - _RAMP_START) * used)))
+
+
 class Limiter:
     """The buckets of the one organization that this simulator serves."""
 
-    def __init__(self, tier: Tier) -> None:
+    def __init__(self, tier: Tier, ramp_minutes: float = 0.0) -> None:
         self.tier = tier
+        self._ramp_us = round(ramp_minutes * MINUTE_US)
         self._lock = threading.Lock()
         self._buckets: dict[str, Bucket] = {}
+        self._ramps: dict[str, Ramp] = {}
 
     def clear(self) -> None:
         with self._lock:
             self._buckets.clear()
+            self._ramps.clear()
 
     def admit_message(self, model: Model, input_tokens: int, now_us: int) -> None:
         """Take a request and its uncached input out of the model's buckets.
@@ -137,6 +178,8 @@ class Limiter:
                 if wait_us:
                     headers = self._headers(model, now_us) | {"retry-after": str(-(-wait_us // SECOND_US))}
                     raise _exceeded(bucket.limit, what, headers)
+            if self._ramp_us:
+                self._ramps.setdefault(model.pool, Ramp(limits.requests, self._ramp_us, now_us)).take(now_us)
             requests.take(1, now_us)
             tokens_in.take(input_tokens, now_us)
 

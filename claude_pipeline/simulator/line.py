@@ -6,11 +6,14 @@
     empty        no content blocks                              pause_turn   stop_reason pause_turn
     prose        a sentence where JSON was asked                cut_json     the text loses its second half
     other_model  another model's name                           no_usage     usage is missing
+
+`odd_characters` puts the characters of character.py into the texts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +21,26 @@ from typing import Any
 import orjson
 
 from claude_pipeline.simulator.batch import Batch, finish_moment
+from claude_pipeline.simulator.character import put_odd_characters, with_surrogates
 from claude_pipeline.simulator.dice import falls_on
 from claude_pipeline.simulator.error import Problem, error_body
 from claude_pipeline.simulator.fault import Rule
 from claude_pipeline.simulator.message import Reply, Writer
 from claude_pipeline.simulator.params import Setting
-from claude_pipeline.simulator.price import Tokens
 from claude_pipeline.simulator.store import Line, Store
 
-_NONE = Tokens(0, 0)
-_LINE_MESSAGES = {"overloaded_error": "Overloaded", "api_error": "Internal server error", "timeout_error": "Timed out"}
+_LINE_MESSAGES = {
+    "invalid_request_error": "The simulator was told to refuse this request",
+    "authentication_error": "invalid x-api-key",
+    "billing_error": "There is an issue with your organization's billing",
+    "permission_error": "Your API key does not have permission to use the specified resource",
+    "not_found_error": "The requested resource could not be found",
+    "rate_limit_error": "This request would exceed your organization's rate limit",
+    "request_too_large": "Request exceeds the maximum size",
+    "api_error": "Internal server error",
+    "timeout_error": "Timed out",
+    "overloaded_error": "Overloaded",
+}
 
 
 def error_of(rule: Rule) -> Problem:
@@ -36,12 +49,14 @@ def error_of(rule: Rule) -> Problem:
     return Problem(kind, rule.message or _LINE_MESSAGES.get(kind, "The simulator was told to refuse this request"))
 
 
-def strikes_line(rule: Rule, store: Store, digest: bytes, origin: str) -> bool:
-    """Whether a rule hits this question here.
+def strikes_line(rule: Rule, store: Store, digest: bytes, origin: str, model: Any) -> bool:
+    """Whether a rule hits this question, to the model it names, here.
 
     The share is drawn by question, so a rule without `attempts` hits the same question each time;
     with `attempts: n` it spares a question that it has hit in n other batches before.
     """
+    if rule.model is not None and rule.model != model:
+        return False
     if not falls_on(rule.share, rule.kind, rule.seed, rule.number, digest.hex()):
         return False
     return rule.attempts is None or store.times_met(rule.name, digest, origin) < rule.attempts
@@ -63,12 +78,16 @@ class LineWriter:
         custom_id = name.decode()
         digest = hashlib.sha256(canonical).digest()
         at_us = finish_moment(batch, position)
-        reply = self._reply(custom_id, canonical, digest, at_us)
+        try:
+            reply = self._reply(custom_id, canonical, digest, at_us)
+        except Exception:  # a fault of ours costs one line, as one of the API's would, not the batch
+            traceback.print_exc()
+            reply = Problem("api_error", "Internal server error")
         if isinstance(reply, Problem):
             error = error_body(reply.type, reply.message, None)
             error["error"]["details"] = None  # as seen in a line of the real API
             result: dict[str, Any] = {"type": "errored", "error": error}
-            line = Line(batch.seq, position, custom_id, digest, None, None, _NONE, 0, "errored", reply.type, at_us, 0)
+            line = Line.failed(batch.seq, custom_id, digest, reply.type, at_us, position)
         else:
             result = {"type": "succeeded", "message": reply.message}
             line = Line(
@@ -86,30 +105,42 @@ class LineWriter:
                 0,
             )
         data = orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
+        if any(rule.kind == "odd_characters" for rule in self.rules):
+            data = with_surrogates(data)
         return data, line._replace(end_offset=offset + len(data))
 
     def _reply(self, custom_id: str, canonical: bytes, digest: bytes, at_us: int) -> Reply | Problem:
         batch = self.batch
-        struck = [rule for rule in self.rules if strikes_line(rule, self.store, digest, batch.id)]
+        params = orjson.loads(canonical)
+        struck = [rule for rule in self.rules if strikes_line(rule, self.store, digest, batch.id, params.get("model"))]
         for rule in struck:
             if rule.kind == "line_error":
                 return error_of(rule)
         setting = Setting(batch.version, tuple(batch.betas.split(",")), batch=True, now_us=at_us)
         reply = self.writer.reply(
-            orjson.loads(canonical),
+            params,
             canonical,
             setting,
             name=f"{batch.id}/{custom_id}",
+            place=custom_id,
             scope=batch.workspace,
             priced_us=batch.created_us,
         )
         if isinstance(reply, Reply):
             for rule in struck:
-                _bend(reply.message, rule.form or "empty")
+                bend(reply.message, rule)
         return reply
 
 
-def _bend(message: dict[str, Any], form: str) -> None:
+BENDING_KINDS = ("line_answer", "odd_characters")
+
+
+def bend(message: dict[str, Any], rule: Rule) -> None:
+    """Change an answer as a rule about lines says."""
+    if rule.kind == "odd_characters":
+        put_odd_characters(message, rule.form)
+        return
+    form = rule.form or "empty"
     texts = [block for block in message["content"] if block["type"] == "text"]
     match form:
         case "refusal":

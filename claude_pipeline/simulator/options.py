@@ -24,17 +24,23 @@ class Options:
     paused: bool = False  # the clock moves only by `advance`
     start: datetime | None = None  # where a new clock begins; None: now
     batch_seconds: tuple[float, float] | None = None  # least and most simulated seconds of a batch; None: by model
-    message_seconds: float = 0.0  # real seconds that a message takes
+    message_seconds: float = 0.0  # real seconds that a Haiku message takes at the median; others by pace.py
+    ramp_minutes: float = 0.0  # simulated minutes of use until a model pool gives all of its limit; 0: at once
     tier: str = "start"  # start, build, scale, custom, or tier1 to tier4 of the ladder until 2026-06
     error_rate: float = 0.0  # share of questions that come back overloaded the first time they are asked
     permanent_error_rate: float = 0.0  # share of questions that come back invalid each time
     thinking_rate: float = 0.0  # share of answers that begin with a thinking block
-    faults: Path | Sequence[Mapping[str, Any]] = ()  # rules, see fault.py; or a YAML file of them
+    faults: Path | Sequence[Mapping[str, Any] | str] = ()  # rules, see fault.py; or a YAML file of them
 
     def __post_init__(self) -> None:
         for name in ("error_rate", "permanent_error_rate", "thinking_rate"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it is a share, from 0 to 1")
+        for name in ("message_seconds", "ramp_minutes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is at least 0")
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port is {self.port}; it is a number from 1 to 65535, or 0 for a free one")
         if self.batch_seconds is not None and not 0 <= self.batch_seconds[0] <= self.batch_seconds[1]:
             raise ValueError(f"batch_seconds is {self.batch_seconds}; give the least, then the most seconds")

@@ -6,22 +6,25 @@ errored result). Sentences that were seen from the API are marked; the others fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from claude_pipeline.simulator.content import fault_of_cache_control, fault_of_messages, fault_of_system
 from claude_pipeline.simulator.error import Problem, invalid
 from claude_pipeline.simulator.model import Model, find_model
-from claude_pipeline.simulator.schema import read_schema
+from claude_pipeline.simulator.schema import NOT_A_SCHEMA, read_schema
 from claude_pipeline.simulator.token import input_tokens
 
 VERSION_WITHOUT_SAMPLING = "2026-10-21"  # from this version on temperature, top_p and top_k are refused
 VERSIONS = ("2023-01-01", "2023-06-01", VERSION_WITHOUT_SAMPLING)
 LONG_OUTPUT_BETA = "output-300k-2026-03-24"
 LONG_OUTPUT_TOKENS = 300_000
-MOST_MESSAGES = 100_000
+LEAST_BUDGET = 1024  # of `thinking.budget_tokens`
+MOST_STRICT_TOOLS = 20
 
 _FIELDS = frozenset(
     (
@@ -29,7 +32,7 @@ _FIELDS = frozenset(
         *("cache_control", "metadata", "stop_sequences", "service_tier", "inference_geo", "container", "diagnostics"),
         *("stream", "temperature", "top_p", "top_k", "user_profile_id", "context_management", "mcp_servers"),
         *("speed", "store", "previous_thread_event_id", "cache_hint", "context_hint", "fallbacks"),
-        "research_preview_2026_02",
+        *("research_preview_2026_02", "billing_policy", "compaction", "fallback_credit_token", "thread"),
     )
 )
 # API documentation, batch-processing#what-can-be-batched; `stream` and `max_tokens: 0` are looked at apart.
@@ -43,7 +46,8 @@ _NOT_IN_BATCH = (
     "research_preview_2026_02",
 )
 _SAMPLING = ("temperature", "top_p", "top_k")
-_EFFORTS = ("low", "medium", "high", "max", "xhigh")
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
+_EFFORTS = (None, "low", "medium", "high", "max", "xhigh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Setting:
     betas: tuple[str, ...]
     batch: bool
     now_us: int
+    counting: bool = False  # tokens are only counted: nothing is to be written
 
 
 def check_params(params: Any, setting: Setting) -> tuple[Model, int] | Problem:
@@ -86,17 +91,32 @@ def _known_fields(params: dict[str, Any], model: Model, setting: Setting) -> Pro
         for name in _NOT_IN_BATCH:
             if name in params:
                 return invalid(f"{name}: not supported in a batch")
+        policy = params.get("billing_policy")
+        if isinstance(policy, dict) and policy.get("bill_to") == "user_profile":
+            return invalid("billing_policy.bill_to: user_profile is not supported in a batch")
+    if not isinstance(params.get("stream", False), bool):
+        return invalid("stream: Input should be a valid boolean")
+    metadata = params.get("metadata") if params.get("metadata") is not None else {}
+    if not isinstance(metadata, dict):
+        return invalid("metadata: Input should be a valid dictionary")
+    if not isinstance(metadata.get("user_id"), str | None):
+        return invalid("metadata.user_id: Input should be a valid string")
+    if metadata.keys() - {"user_id"}:
+        return invalid(f"metadata.{min(metadata.keys() - {'user_id'})}: Extra inputs are not permitted")
     return None
 
 
 def _max_tokens(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
     wanted = params.get("max_tokens")
+    if wanted is None and setting.counting:
+        return None
     if wanted is None:
         return invalid("max_tokens: Field required")
     if not isinstance(wanted, int) or isinstance(wanted, bool):
         return invalid("max_tokens: Input should be a valid integer")
-    if wanted < 1:
-        return invalid("max_tokens: must be greater than or equal to 1")
+    least = 1 if setting.batch else 0  # 0 fills the prompt cache and writes nothing
+    if wanted < least:
+        return invalid(f"max_tokens: must be greater than or equal to {least}")
     most = LONG_OUTPUT_TOKENS if setting.batch and LONG_OUTPUT_BETA in setting.betas else model.max_tokens
     if wanted > most:
         return invalid(
@@ -114,64 +134,19 @@ def _sampling(params: dict[str, Any], model: Model, setting: Setting) -> Problem
 
 
 def _messages(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
-    messages = params.get("messages")
-    if messages is None:
-        return invalid("messages: Field required")
-    if not isinstance(messages, list):
-        return invalid("messages: Input should be a valid list")
-    if not messages:
-        return invalid("messages: at least one message is required")
-    if len(messages) > MOST_MESSAGES:
-        return invalid(f"messages: List should have at most {MOST_MESSAGES} items")
-    for position, message in enumerate(messages):
-        problem = _message(position, message)
-        if problem is not None:
-            return problem
-    if messages[0]["role"] != "user":
-        return invalid('messages: first message must use the "user" role')
-    if messages[-1]["role"] == "assistant" and not model.prefill:
-        return invalid(
-            "This model does not support assistant message prefill. The conversation must end with a user message."
-        )  # seen
-    return None
-
-
-def _message(position: int, message: Any) -> Problem | None:
-    where = f"messages.{position}"
-    if not isinstance(message, dict):
-        return invalid(f"{where}: Input should be a valid dictionary")
-    if message.get("role") not in ("user", "assistant"):
-        return invalid(f"{where}.role: Input should be 'user' or 'assistant'")
-    content = message.get("content")
-    if isinstance(content, str):
-        if not content or content.isspace():
-            return invalid("messages: text content blocks must contain non-whitespace text")
-        return None
-    if not isinstance(content, list) or not content:
-        return invalid(f"{where}.content: Input should be a valid string or a non-empty list")
-    return _blocks(f"{where}.content", content)
+    newest = setting.version >= VERSION_WITHOUT_SAMPLING
+    fault = fault_of_messages(params.get("messages"), prefill=model.prefill, newest_version=newest)
+    return invalid(fault) if fault else None
 
 
 def _system(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
-    system = params.get("system", "")
-    if isinstance(system, str):
-        return None
-    if not isinstance(system, list):
-        return invalid("system: Input should be a valid string or list")
-    return _blocks("system", system)
+    fault = fault_of_system(params.get("system", ""))
+    return invalid(fault) if fault else None
 
 
-def _blocks(where: str, blocks: list[Any]) -> Problem | None:
-    for position, block in enumerate(blocks):
-        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-            return invalid(f"{where}.{position}.type: Field required")
-        if block["type"] == "text":
-            text = block.get("text")
-            if not isinstance(text, str):
-                return invalid(f"{where}.{position}.text: Input should be a valid string")
-            if not text or text.isspace():
-                return invalid("messages: text content blocks must contain non-whitespace text")
-    return None
+def _cache_control(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
+    fault = fault_of_cache_control(params)
+    return invalid(fault) if fault else None
 
 
 def _thinking(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
@@ -182,7 +157,7 @@ def _thinking(params: dict[str, Any], model: Model, setting: Setting) -> Problem
     if kind not in ("adaptive", "between_tools", "disabled", "enabled"):
         return invalid("thinking.type: Input should be 'adaptive', 'between_tools', 'disabled' or 'enabled'")
     if kind in model.thinking:
-        return None
+        return _budget(thinking, params, setting) if kind == "enabled" else None
     if kind == "enabled":
         return invalid(
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
@@ -193,10 +168,32 @@ def _thinking(params: dict[str, Any], model: Model, setting: Setting) -> Problem
     return invalid(f'"thinking.type.{kind}" is not supported for this model.')
 
 
+def _budget(thinking: dict[str, Any], params: dict[str, Any], setting: Setting) -> Problem | None:
+    budget = thinking.get("budget_tokens")
+    if budget is None:
+        return invalid("thinking.enabled.budget_tokens: Field required")
+    if not isinstance(budget, int) or isinstance(budget, bool):
+        return invalid("thinking.enabled.budget_tokens: Input should be a valid integer")
+    if budget < LEAST_BUDGET:
+        return invalid(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {LEAST_BUDGET}")
+    if not setting.counting and params["max_tokens"] <= budget:
+        return invalid("`max_tokens` must be greater than `thinking.budget_tokens`.")
+    return None
+
+
 def _tools(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
     tools = params.get("tools", [])
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) and "name" in tool for tool in tools):
-        return invalid("tools: Input should be a list of tools with a name")
+    if not isinstance(tools, list):
+        return invalid("tools: Input should be a valid list")
+    for position, tool in enumerate(tools):
+        problem = _tool(f"tools.{position}", tool)
+        if problem:
+            return problem
+    names = [tool["name"] for tool in tools if isinstance(tool.get("name"), str)]
+    if len(set(names)) < len(names):
+        return invalid("tools: Tool names must be unique.")
+    if sum(tool.get("strict") is True for tool in tools) > MOST_STRICT_TOOLS:
+        return invalid(f"tools: at most {MOST_STRICT_TOOLS} tools may be strict")
     choice = params.get("tool_choice")
     if choice is None:
         return None
@@ -208,9 +205,35 @@ def _tools(params: dict[str, Any], model: Model, setting: Setting) -> Problem | 
             return invalid(f"tool_choice.type: '{kind}' is not supported for this model")
         if not tools:
             return invalid("tool_choice: may only be specified while providing tools")
-        if kind == "tool" and choice.get("name") not in [tool["name"] for tool in tools]:
+        if isinstance(params.get("thinking"), dict) and params["thinking"]["type"] == "enabled":
+            return invalid("Thinking may not be enabled when tool_choice forces tool use.")
+        if kind == "tool" and choice.get("name") not in names:
             return invalid(f"tool_choice: Tool '{choice.get('name')}' not found in provided tools")
     return None
+
+
+def _tool(where: str, tool: Any) -> Problem | None:
+    if not isinstance(tool, dict):
+        return invalid(f"{where}: Input should be a valid dictionary")
+    custom = tool.get("type") in (None, "custom")
+    if not custom:  # a tool of the vendor's, which brings its own schema
+        return None if isinstance(tool["type"], str) else invalid(f"{where}.type: Input should be a valid string")
+    name = tool.get("name")
+    if not isinstance(name, str):
+        return invalid(f"{where}.custom.name: " + ("Input should be a valid string" if name else "Field required"))
+    if not _TOOL_NAME.fullmatch(name):
+        return invalid(f"{where}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+    schema = tool.get("input_schema")
+    if not isinstance(schema, dict):
+        return invalid(f"{where}.custom.input_schema: " + ("Field required" if schema is None else "not an object"))
+    if schema.get("type") != "object":
+        return invalid(f"{where}.custom.input_schema.type: Input should be 'object'")
+    problem = read_schema(orjson.dumps(schema)).problem
+    if problem == NOT_A_SCHEMA:
+        return invalid(f"{where}.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft 2020-12")
+    if tool.get("strict") is not True:  # then the subset of structured output does not bind it
+        return None
+    return invalid(f"{where}.custom: {problem}") if problem else None
 
 
 def _output(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
@@ -219,8 +242,11 @@ def _output(params: dict[str, Any], model: Model, setting: Setting) -> Problem |
         return None
     if not isinstance(config, dict):
         return invalid("output_config: Input should be a valid dictionary")
-    if config.get("effort", "low") not in _EFFORTS:
-        return invalid(f"output_config.effort: Input should be one of {', '.join(_EFFORTS)}")
+    if config.get("effort") not in _EFFORTS:
+        return invalid(f"output_config.effort: Input should be one of {', '.join(filter(None, _EFFORTS))}")
+    unknown = config.keys() - {"effort", "format", "task_budget"}
+    if unknown:
+        return invalid(f"output_config.{min(unknown)}: Extra inputs are not permitted")
     wanted = config.get("format")
     if wanted is None:
         return None
@@ -232,6 +258,8 @@ def _output(params: dict[str, Any], model: Model, setting: Setting) -> Problem |
 
 def _others(params: dict[str, Any], model: Model, setting: Setting) -> Problem | None:
     geo = params.get("inference_geo")
+    if geo not in (None, "us", "global"):
+        return invalid("inference_geo: Input should be 'us' or 'global'")
     if geo is not None and not model.geo:
         return invalid("inference_geo: not supported for this model")
     if params.get("service_tier", "auto") not in ("auto", "standard_only"):
@@ -250,6 +278,7 @@ _RULES: tuple[Callable[[dict[str, Any], Model, Setting], Problem | None], ...] =
     _system,
     _thinking,
     _tools,
+    _cache_control,
     _output,
     _others,
 )

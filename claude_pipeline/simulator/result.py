@@ -29,9 +29,11 @@ _LINE_KINDS = frozenset(
 async def stream(path: Path, rules: Sequence[Rule]) -> AsyncIterator[bytes]:
     """The file; opened before the first byte goes out, so that a later delete does not cut it.
 
-    `cut_results` ends it after `share` of its bytes: by a broken connection, or, with `form: clean`,
-    as if it were whole.
+    `cut_results` ends it after `share` of its bytes: by a broken connection, with `form: reset` by a
+    reset of it, or with `form: clean` as if it were whole. `empty_results` sends nothing.
     """
+    if any(rule.kind == "empty_results" for rule in rules):
+        return
     cut = next((rule for rule in rules if rule.kind == "cut_results"), None)
     spoiling = [rule for rule in rules if rule.kind in _LINE_KINDS]
     with path.open("rb") as file:
@@ -44,7 +46,7 @@ async def stream(path: Path, rules: Sequence[Rule]) -> AsyncIterator[bytes]:
             if left == 0:
                 break
     if cut is not None and cut.form != "clean":
-        raise Dropped
+        raise Dropped(abruptly=cut.form == "reset")
 
 
 def _kept_share(cut: Rule) -> float:

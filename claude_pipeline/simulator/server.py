@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +26,7 @@ from claude_pipeline.simulator.options import Options
 
 API_KEY = "simulator"  # any key will do; each has a workspace of its own
 _START_SECONDS = 10.0
-_GRACE_SECONDS = 1  # for answers under way when the server stops
+_GRACE_SECONDS = 0.3  # for answers under way when the server stops
 
 
 class Simulator:
@@ -94,8 +95,8 @@ def serve(options: Options) -> None:
     api = Api(options)
     try:
         with _listening(options) as listener:
-            print(banner(_base_url(listener), api), flush=True)
-            _server(api).run(sockets=[listener])
+            said = banner(_base_url(listener), api)
+            _server(api, lambda: print(said, flush=True)).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
@@ -129,8 +130,25 @@ async def _with_transport(app: ASGIApp, transport: Any, scope: Scope, receive: R
     await app(scope, receive, send)
 
 
-def _server(api: Api) -> uvicorn.Server:
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """Says so once it answers calls and heeds signals, and not before; and lets nobody wait when it stops."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+def _server(api: Api, on_started: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    return _Server(
         uvicorn.Config(
             create_app(api=api),
             http=_Protocol,
@@ -142,8 +160,10 @@ def _server(api: Api) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=60,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+            timeout_graceful_shutdown=_GRACE_SECONDS,  # type: ignore[arg-type]  # only ever waited for
+        ),
+        on_started,
+        api.stop,
     )
 
 
@@ -152,9 +172,19 @@ def _listening(options: Options) -> Iterator[socket.socket]:
     # Named as TCP, because asyncio sets TCP_NODELAY on such sockets only: else each answer waits 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((options.host, options.port))
+        try:
+            listener.bind((options.host, options.port))
+        except OSError as wrong:
+            raise OSError(_not_listening(options, wrong)) from wrong
         listener.listen(512)
         yield listener
+
+
+def _not_listening(options: Options, wrong: OSError) -> str:
+    where = f"{options.host}, port {options.port}"
+    if wrong.errno == errno.EADDRINUSE:
+        return f"{where}: another program listens there; give another --port, or 0 for a free one"
+    return f"{where}: cannot listen there ({wrong.strerror}); give another --host or --port"
 
 
 def _base_url(listener: socket.socket) -> str:

@@ -70,6 +70,12 @@ class Line(NamedTuple):
     at_us: int
     end_offset: int  # where its result ends in the results file
 
+    @classmethod
+    def failed(cls, batch: int, custom_id: str, digest: bytes, error_type: str, at_us: int, position: int = 0) -> Line:
+        """A request that was accepted and came back with an error; nothing is billed."""
+        nothing = Tokens(0, 0)
+        return cls(batch, position, custom_id, digest, None, None, nothing, 0, "errored", error_type, at_us, 0)
+
 
 class Store:
     """The only one who touches the state directory."""

@@ -18,7 +18,7 @@ from itertools import islice
 import orjson
 
 from claude_pipeline.simulator.batch import Batch, finishing_order
-from claude_pipeline.simulator.fault import read_rules
+from claude_pipeline.simulator.fault import LINE_KINDS, read_rules
 from claude_pipeline.simulator.line import LineWriter
 from claude_pipeline.simulator.message import Writer
 from claude_pipeline.simulator.store import Line, Store
@@ -52,13 +52,19 @@ class Worker:
         self._queue.put(batch)
 
     def wait_for(self, is_answered: Callable[[], bool], seconds: float) -> bool:
-        """Wait, at most `seconds` of real time, until `is_answered()`."""
+        """Wait, at most `seconds` of real time, until `is_answered()`; not while the simulator stops."""
         with self._answered:
-            return self._answered.wait_for(is_answered, timeout=seconds)
+            return self._answered.wait_for(lambda: self._stopped.is_set() or is_answered(), seconds) and is_answered()
+
+    def stop(self) -> None:
+        """Answer no more, and let nobody wait for it."""
+        self._stopped.set()
+        with self._answered:
+            self._answered.notify_all()
 
     def close(self) -> None:
+        self.stop()
         with self._starting:
-            self._stopped.set()
             self._queue.put(None)
             if self._thread is not None:
                 self._thread.join(timeout=30)
@@ -73,9 +79,7 @@ class Worker:
     def _answer(self, batch: Batch) -> None:
         store = self._store
         rules = read_rules(orjson.loads(batch.rules))
-        line_writer = LineWriter(
-            store, self._writer, batch, [rule for rule in rules if rule.kind in ("line_error", "line_answer")]
-        )
+        line_writer = LineWriter(store, self._writer, batch, [rule for rule in rules if rule.kind in LINE_KINDS])
         with store.transaction() as db:
             if not db.execute("SELECT 1 FROM batch WHERE id = ?", (batch.id,)).fetchone():
                 return  # forgotten by a reset while it waited

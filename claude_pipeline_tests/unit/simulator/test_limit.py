@@ -34,9 +34,9 @@ def test_input_beyond_the_limit_is_refused_with_retry_after(model_id: str) -> No
     limiter = Limiter(find_tier("tier1"))
     model = find_model(model_id)
     assert model is not None
-    limiter.admit_message(model, 50_000, 0)
-    with pytest.raises(ApiError, match="50,000 input tokens per minute") as refused:
-        limiter.admit_message(model, 25_000, 0)
+    limiter.admit_message(model, 40_000, 0)
+    with pytest.raises(ApiError, match="40,000 input tokens per minute") as refused:
+        limiter.admit_message(model, 20_000, 0)
     assert refused.value.headers["retry-after"] == "30"
 
 
@@ -55,8 +55,8 @@ def test_pools_do_not_touch_each_other() -> None:
     haiku, sonnet = find_model("claude-haiku-5-5"), find_model("claude-sonnet-5")
     assert haiku is not None
     assert sonnet is not None
-    limiter.admit_message(haiku, 50_000, 0)
-    limiter.admit_message(sonnet, 30_000, 0)
+    limiter.admit_message(haiku, 40_000, 0)
+    limiter.admit_message(sonnet, 40_000, 0)
 
 
 def test_the_queue_takes_what_fits() -> None:
