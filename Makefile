@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test check setup setup-test browser clean
+.PHONY: help demo ui test seeds kills mutants check setup setup-test debian clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,17 @@ demo: setup  ## The whole journey on sample data, against the simulator; ends by
 ui: setup  ## The same, with the Dagster UI left open
 	@$(BIN)/claude-pipeline demo --ui
 
-test: setup-test browser  ## All tests, lint, types, floors
+test: setup-test debian  ## All tests, lint, types, floors
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+seeds: setup-test  ## 10,000 seeds of the deterministic simulation on one core; ends with its figures (an hour)
+	@$(BIN)/python -m claude_pipeline_tests.simulation --seeds 10000
+
+kills: setup-test  ## 500 real processes killed by SIGKILL while the API fails; ends with its figures (a quarter of an hour)
+	@$(BIN)/python -m claude_pipeline_tests.kills --kills 500
+
+mutants: setup-test  ## Take each guard of the submit protocol out; names the test that fails for each
+	@$(BIN)/python -m claude_pipeline_tests.mutants
 
 check: setup-test  ## Lint, types and floors only
 	@$(BIN)/python -m pytest claude_pipeline_tests/test_architecture.py
@@ -39,11 +48,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,postgres]'
 	@touch $@
 
-# Debian's Chromium, for the test that looks at the Dagster UI; without root or apt that test says so and is skipped.
-browser:
-	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
-		echo "chromium is not installed and cannot be: the browser test will be skipped"
+# Debian's Chromium, for the test that looks at the Dagster UI, and PostgreSQL, for those of a ledger on a server;
+# without root or apt those tests say so and are skipped.
+DEBIAN = $(if $(shell command -v chromium),,chromium) $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql)
+debian:
+	@test -z "$(strip $(DEBIAN))" || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) >/dev/null; } || \
+		echo "not installed and cannot be: $(strip $(DEBIAN)); the tests that need it will be skipped"
 
 clean:  ## Remove the virtual environment and everything a run wrote under data/home
 	rm -rf $(VENV) data/home *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -95,13 +95,13 @@ def cut_chunks(
     requests: Iterable[Request],
     limit: ChunkLimit,
     *,
-    reserve_units: Callable[[int], int],
+    reserve_units: Callable[[bytes], int],
     place: Callable[[int], tuple[Path, Path]],
     first_number: int = 1,
 ) -> Iterator[Chunk]:
     """Write requests, in order, into the fewest chunks within `limit`. Lazy: a chunk is yielded when whole.
 
-    `reserve_units` bounds a request's cost by the bytes of its params; `place` names the params
+    `reserve_units` bounds a request's cost by its params; `place` names the params
     file and the index file of a chunk by its number.
 
     Raises:
@@ -136,7 +136,7 @@ def _fill(
     first: Request,
     stream: Iterator[Request],
     limit: ChunkLimit,
-    reserve_units: Callable[[int], int],
+    reserve_units: Callable[[bytes], int],
     path: Path,
 ) -> tuple[_Open, Request | None, str]:
     """Fill one chunk's params file; returns it, the request that did not fit, and the file's sha256."""
@@ -152,7 +152,7 @@ def _fill(
             line = pending.params + b"\n"
             file.write(line)
             digest.update(line)
-            chunk.add(pending, size_bytes, reserve_units(len(pending.params)))
+            chunk.add(pending, size_bytes, reserve_units(pending.params))
             pending = next(stream, None)
     return chunk, pending, digest.hexdigest()
 

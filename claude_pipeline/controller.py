@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from claude_pipeline.ledger import ChunkState, SnapshotProgress
+from claude_pipeline.errors import LedgerOutdated
+from claude_pipeline.lane.primer import Primers
+from claude_pipeline.lane.stranger import check_age
+from claude_pipeline.lane.submit import why_not_now
+from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, SnapshotProgress
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
@@ -42,7 +46,7 @@ class Situation:
     waiting_for_room: int  # ready chunks for which there is none, or that the API asked to hold back
     held: int  # chunks before the budget's wall
     held_that_fit: int  # those of them for which there is budget by now
-    wall: str | None  # the sentence of the wall, where nothing but it is in the way
+    wall: str | None  # the sentence of the wall, where nothing but it is in the way: until it moves, nothing will
     in_flight: int  # batches at the API
     in_flight_requests: int
     doubtful: int  # creates without a clear answer
@@ -50,6 +54,10 @@ class Situation:
     failed: int  # chunks the API refused
     next_expiry: datetime | None  # of the oldest batch in flight
     unpublished: tuple[str, ...] = ()  # partitions merged after the last publication
+    stopped: str | None = None  # why nothing may be sent now, whatever there is room for
+    too_large: int = 0  # refused chunks that go again in halves
+    held_by: str | None = None  # the sentence of the wall before the held chunks, where none of them fits
+    waiting_for_primer: int = 0  # chunks that wait for the prompt cache to be filled
 
     @property
     def at_rest(self) -> bool:
@@ -62,7 +70,8 @@ def decide(situation: Situation) -> list[Action]:
     actions = []
     if situation.ended:
         actions.append(Action(Kind.COLLECT, situation.workload))
-    if situation.sendable or situation.held_that_fit or any(map(_needs_cutting, situation.progress)):
+    cuttable = situation.too_large or any(map(_needs_cutting, situation.progress))
+    if situation.stopped is None and (situation.sendable or situation.held_that_fit or cuttable):
         actions.append(Action(Kind.SUBMIT, situation.workload))
     mergeable = {p.snapshot.partition for p in situation.progress if _mergeable(p)} | set(situation.unpublished)
     for partition in sorted(mergeable):
@@ -94,7 +103,7 @@ def describe(situation: Situation, now: datetime) -> str:
     """The situation in one sentence, for people."""
     if situation.at_rest:
         return f"{situation.workload}: nothing to do"
-    parts = []
+    parts = [situation.stopped] if situation.stopped else []
     if situation.in_flight:
         parts.append(
             f"{plural(situation.in_flight, 'batch', 'batches')} in progress, {situation.in_flight_requests:,} requests"
@@ -110,11 +119,20 @@ def describe(situation: Situation, now: datetime) -> str:
         )
     if situation.doubtful:
         parts.append(f"{plural(situation.doubtful, 'create', 'creates')} without a clear answer, left alone for now")
+    if situation.waiting_for_primer:
+        count = plural(situation.waiting_for_primer, "chunk waits", "chunks wait")
+        parts.append(f"{count} for the one request that fills the prompt cache first")
     if situation.held:
-        parts.append(f"{plural(situation.held, 'chunk is', 'chunks are')} held by the budget")
+        parts.append(held_sentence(situation))
     if situation.failed:
         parts.append(f"{plural(situation.failed, 'chunk', 'chunks')} refused by the API")
     return f"{situation.workload}: {'; '.join(parts) or 'about to merge'}"
+
+
+def held_sentence(situation: Situation) -> str:
+    """What the budget holds back, by which wall, and the way out: the same words in the UI and the terminal."""
+    count = plural(situation.held, "chunk is", "chunks are")
+    return f"{count} held by the budget" + (f": {situation.held_by}" if situation.held_by else "")
 
 
 def plural(count: int, one: str, many: str) -> str:
@@ -125,7 +143,9 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     """Read the situation of one workload: counts and open rows, one short look at the ledger."""
     ledger, now = desk.ledger, desk.clock()
     limits = walls(desk, workload)
-    waiting = ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+    primers = Primers(ledger, now)
+    unsent = ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+    waiting = [chunk for chunk in unsent if primers.why_wait(chunk) is None]
     ready = [chunk for chunk in waiting if chunk.state is ChunkState.READY]
     held = [chunk for chunk in waiting if chunk.state is ChunkState.HELD]
     batches, queued = ledger.in_flight()
@@ -134,20 +154,22 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     room = bool(due) and len(due) == len(ready) and batches < limits.batches_in_flight
     room = room and (not batches or queued + due[0].requests <= limits.queued_requests)
     in_room = not batches or batches < limits.batches_in_flight
-    fitting = [chunk for chunk in held[:1] if in_room and ledger.wall_before(chunk, limits) is None]
+    before = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(held)]
+    fitting = before.count(None) if in_room else 0
+    held_by = next((sentence for sentence in before if sentence), None) if None not in before else None
     progress = tuple(ledger.progress(workload.name, max_rounds=workload.max_rounds))
     flying = ledger.chunks(workload.name, states=[ChunkState.LIVE, ChunkState.SENDING, ChunkState.ENDED])
     live = [chunk for chunk in flying if chunk.state is ChunkState.LIVE]
     expiries = [b.expires_at for b in ledger.batches(ids=[c.batch_id for c in live if c.batch_id]) if b.expires_at]
-    stuck = bool(held) and not fitting and not ready and not flying
+    stuck = held_by is not None and not ready and not flying
     return Situation(
         workload=workload.name,
         progress=progress,
         sendable=len(due) if room else 0,
         waiting_for_room=len(ready) - (len(due) if room else 0),
         held=len(held),
-        held_that_fit=len(fitting),
-        wall=ledger.wall_before(held[0], limits) if stuck else None,
+        held_that_fit=fitting,
+        wall=held_by if stuck else None,
         in_flight=len(live),
         in_flight_requests=sum(chunk.requests for chunk in live),
         doubtful=sum(chunk.state is ChunkState.SENDING for chunk in flying),
@@ -155,4 +177,27 @@ def survey(desk: Desk, workload: Workload) -> Situation:
         failed=ledger.count(ChunkState.FAILED, workload.name),
         next_expiry=min(expiries, default=None),
         unpublished=ledger.unpublished(workload.name),
+        stopped=standing(ledger, now),
+        too_large=len(ledger.too_large(workload.name)),
+        held_by=held_by,
+        waiting_for_primer=len(unsent) - len(waiting),
     )
+
+
+def _least_of_each_snapshot(held: Iterable[ChunkRow]) -> list[ChunkRow]:
+    """Of each snapshot the held chunk that takes the least room: where it does not fit, none of them does."""
+    least: dict[str, ChunkRow] = {}
+    for chunk in held:
+        known = least.get(chunk.snapshot)
+        if known is None or chunk.reserve_units < known.reserve_units:
+            least[chunk.snapshot] = chunk
+    return list(least.values())
+
+
+def standing(ledger: Ledger, now: datetime) -> str | None:
+    """What forbids to send anything now: the ledger's age, or a stop of the account."""
+    try:
+        check_age(ledger)
+    except LedgerOutdated as outdated:
+        return str(outdated)
+    return why_not_now(ledger, now)

@@ -11,8 +11,10 @@ ClaudePipelineError
 ├── RequestTooLarge         one request alone passes the limit of a batch
 ├── LedgerError             the ledger refuses
 │   ├── LedgerDamaged           the file, or a file it vouches for, is not what was written
+│   ├── LedgerUnreachable       its database gives no answer: run again later; exit code 4
 │   ├── LedgerNewer             written by a newer version of this package
-│   ├── WorkspaceMismatch       the key belongs to another workspace than the ledger
+│   ├── LedgerOutdated          it knows less than what was sent: restored from a backup; exit code 3
+│   ├── WorkspaceMismatch       the key belongs to another workspace than the ledger; exit code 3
 │   └── IllegalMove             a state may not follow another
 ├── Stopped                 nothing more may be sent until a person acts; exit code 3
 │   ├── KeyRefused              401, 403: the API refused the key
@@ -97,12 +99,26 @@ class LedgerDamaged(LedgerError):
     """The ledger, or a file whose checksum it holds, is not what was written."""
 
 
+class LedgerUnreachable(LedgerError):
+    """The ledger's database is away, ended the session, or refuses; what was committed stands."""
+
+    exit_code = 4
+
+
 class LedgerNewer(LedgerError):
     """The ledger was written by a newer version of this package."""
 
 
+class LedgerOutdated(LedgerError):
+    """The ledger has forgotten what it sent: it, or the whole home, was restored from a backup."""
+
+    exit_code = 3
+
+
 class WorkspaceMismatch(LedgerError):
     """The key belongs to another workspace than the one pinned in the ledger."""
+
+    exit_code = 3
 
 
 class IllegalMove(LedgerError):

@@ -44,6 +44,19 @@ class Home:
     def warehouse_versions(self) -> Path:
         return self.root / "warehouse"
 
+    @property
+    def backups(self) -> Path:
+        return self.root / "backups"
+
+    @property
+    def told_catalog(self) -> Path:
+        """What the API said that differs from the catalogue; a user may adopt it."""
+        return self.root / "catalog.yaml"
+
+    def token_counts(self, workload: str) -> Path:
+        """Tokens that the API counted, by fingerprint."""
+        return self.root / "estimates" / f"{workload}.json"
+
     def lock(self, name: str) -> Path:
         return self.root / "locks" / f"{name}.lock"
 
@@ -62,6 +75,10 @@ class Home:
 
     def download(self, workload: str, snapshot: str, name: str) -> Path:
         return self.root / "downloads" / workload / snapshot / name
+
+    def journal(self, workload: str, snapshot: str, name: str) -> Path:
+        """Where the real-time lane will append each answer before it counts."""
+        return self.root / "journals" / workload / snapshot / name
 
     def results(self, workload: str, snapshot: str, name: str) -> Path:
         return self.root / "results" / workload / snapshot / name
@@ -115,11 +132,21 @@ def sha256_of(path: Path) -> str:
 
 
 def sweep(home: Home, *, older_than_seconds: float = STALE_TEMPORARY_SECONDS) -> int:
-    """Remove temporary files that a crash left behind; returns how many."""
+    """Remove what a crash left behind: temporary files, snapshots half taken, scratch; returns how many files."""
     removed = 0
     horizon = time.time() - older_than_seconds
-    for path in home.root.glob(f"**/.*{TEMPORARY_SUFFIX}"):
-        if path.stat().st_mtime < horizon:
-            path.unlink(missing_ok=True)
-            removed += 1
+    for folder, _, names in os.walk(home.root):
+        for path in (Path(folder, name) for name in names if _is_temporary(home, Path(folder, name))):
+            try:
+                if path.stat().st_mtime < horizon:
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:  # its owner lives, and is done with it
+                continue
     return removed
+
+
+def _is_temporary(home: Home, path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    place = path.relative_to(home.root).parts[0]
+    return (hidden and (TEMPORARY_SUFFIX in path.suffixes or place == "snapshots")) or place == "scratch"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.ledger import ChunkRow, SnapshotRow
+from claude_pipeline.money import dollars
 from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.quality import Quality, quality_of
 from claude_pipeline.workload import Workload
 
 REASONS_MAX = 3
@@ -38,7 +40,10 @@ class Summary:
     started_at: datetime | None
     ended_at: datetime | None
     hours_to_sla: float | None  # least that was left of 24 h when a batch ended
+    cache_write_tokens: int = 0  # of the input tokens
+    cache_read_tokens: int = 0  # likewise
     reasons: tuple[tuple[str, int], ...] = ()  # why records have no answer, most frequent first
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def minutes(self) -> float | None:
@@ -54,6 +59,13 @@ class Summary:
         """Requests that the API answered."""
         return self.succeeded - self.reused - self.duplicates
 
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Share of the input tokens that was read from the prompt cache; None where it was not used."""
+        if not (self.cache_write_tokens or self.cache_read_tokens):
+            return None
+        return self.cache_read_tokens / self.input_tokens
+
     def rows(self) -> list[tuple[str, str]]:
         """Label and value, for a table that people read."""
         pairs = [
@@ -68,8 +80,11 @@ class Summary:
             ),
             ("not asked twice", f"{self.reused:,} reused, {self.duplicates:,} duplicates"),
             ("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"),
-            ("cost", f"${self.cost_usd:,.4f}{self._saving()}"),
+            ("cost", f"{_dollars(self.cost_usd)}{self._saving()}"),
         ]
+        if self.cache_hit_rate is not None:
+            counts = f"{self.cache_read_tokens:,} tokens read, {self.cache_write_tokens:,} written"
+            pairs.append(("prompt cache", f"{self.cache_hit_rate:.0%} of input read from it ({counts})"))
         if self.minutes is not None:
             pairs += [
                 ("time at the API", duration(self.minutes * 60)),
@@ -81,12 +96,12 @@ class Summary:
         pairs += [(f"{count:,} without answer", reason) for reason, count in self.reasons]
         if self.invalid:
             pairs.append(("outside output schema", f"{self.invalid:,} answers"))
-        return pairs
+        return pairs + self.quality.rows()
 
     def _saving(self) -> str:
         if not self.realtime_usd:
             return ""
-        return f" (real-time price: ${self.realtime_usd:,.4f}, saved {1 - self.cost_usd / self.realtime_usd:.0%})"
+        return f" (real-time price: {_dollars(self.realtime_usd)}, saved {1 - self.cost_usd / self.realtime_usd:.0%})"
 
     def numbers(self) -> dict[str, float | int]:
         """What plots over time in Dagster; leaves out what is not known."""
@@ -99,6 +114,9 @@ class Summary:
             "batches": self.batches,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "cache_read_tokens": self.cache_read_tokens,
+            "cache_hit_rate": self.cache_hit_rate,
             "cost_usd": self.cost_usd,
             "realtime_usd": self.realtime_usd,
             "success_rate": self.succeeded / self.records if self.records else None,
@@ -107,12 +125,17 @@ class Summary:
             "input_tokens_per_min": self.per_minute(self.input_tokens),
             "output_tokens_per_min": self.per_minute(self.output_tokens),
             "hours_to_sla": self.hours_to_sla,
+            **self.quality.numbers(),
         }
         return {name: value for name, value in found.items() if value is not None}
 
     def markdown(self) -> str:
         lines = ["| | |", "|---|---|"]
         return "\n".join(lines + [f"| {label} | {value} |" for label, value in self.rows()])
+
+
+def _dollars(usd: float) -> str:
+    return dollars(round(usd * UNITS_PER_USD))
 
 
 def duration(seconds: float) -> str:
@@ -131,6 +154,7 @@ def summarize(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Summary:
     ended = [batch for batch in batches if batch.ended_at is not None]
     left = [(b.expires_at - b.ended_at).total_seconds() / 3600 for b in ended if b.expires_at and b.ended_at]
     cost_usd = _sum(sent, "cost_units") / UNITS_PER_USD
+    spent = desk.ledger.spent(workload.name, snapshot=snapshot.id)
     return Summary(
         workload=workload.name,
         snapshot=snapshot.id,
@@ -151,7 +175,10 @@ def summarize(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Summary:
         started_at=min((batch.created_at for batch in batches), default=None),
         ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
         hours_to_sla=min(left, default=None),
+        cache_write_tokens=sum(each.cache_write_tokens for each in spent),
+        cache_read_tokens=sum(each.cache_read_tokens for each in spent),
         reasons=_reasons(desk, workload, snapshot) if snapshot.dead or snapshot.rejected else (),
+        quality=quality_of(desk, workload, snapshot),
     )
 
 

@@ -2,7 +2,9 @@
 
 All requests of a workload share everything but the prompt, and the canonical JSON sorts its keys;
 so the params are one constant head, the prompt as a JSON string, one constant tail. The
-fingerprint is the sha256 of exactly these bytes: equal fingerprints are the same question.
+fingerprint is the sha256 of the same bytes without `max_tokens`: equal fingerprints are the same
+question. (How long an answer may be does not change what is asked: an answer that ended by itself
+holds under any limit, and only a cut one is asked again under a higher one.)
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ class Request(NamedTuple):
 
     row: int
     record_id: str
-    fingerprint: bytes  # sha256 of params, 32 bytes
+    fingerprint: bytes  # sha256 of params without max_tokens, 32 bytes
     params: bytes  # canonical JSON of the Messages params
+    model: str = ""  # as the workload names it
+    further: tuple[bytes, ...] = ()  # fingerprints of the same prompt asked of a cascade's later models
 
 
 class Rejection(NamedTuple):
@@ -136,6 +140,18 @@ class Prompt:
         return text
 
 
+def constant_head(template: str) -> str:
+    """What a template begins with before its first column or statement; the same in every prompt."""
+    body = _Environment().parse(template).body
+    first = body[0].nodes if body and isinstance(body[0], nodes.Output) else []
+    head = ""
+    for node in first:
+        if not isinstance(node, nodes.TemplateData):
+            break
+        head += node.data
+    return head
+
+
 @dataclass(frozen=True)
 class RequestMaker:
     """Makes the requests of one workload."""
@@ -143,27 +159,49 @@ class RequestMaker:
     prompt: Prompt
     head: bytes
     tail: bytes
+    question: Any  # sha256 of the head without max_tokens, to be copied
+    question_tail: bytes
+    model: str
 
     @classmethod
     def of(cls, workload: Workload, columns: Iterable[str]) -> RequestMaker:
         """Raises PromptInvalid, WorkloadInvalid (an unreadable prompt_file)."""
         prompt = Prompt(workload.template(), columns, place=f"{workload.place}: prompt")
-        blob = orjson.dumps(params_of(workload, _SENTINEL), option=orjson.OPT_SORT_KEYS)
-        head, tail = blob.split(orjson.dumps(_SENTINEL))
-        return cls(prompt, head, tail)
+        params = params_of(workload, _SENTINEL)
+        head, tail = _around(params)
+        del params["max_tokens"]
+        question_head, question_tail = _around(params)
+        return cls(prompt, head, tail, hashlib.sha256(question_head), question_tail, workload.model)
 
     def make(self, row: int, record_id: str, record: Mapping[str, Any]) -> Request | Rejection:
         """One record to one request, or the reason why not."""
         try:
             text = self.prompt.render(record)
-            params = self.head + orjson.dumps(text) + self.tail
+            quoted = orjson.dumps(text)
         except _Unusable as problem:
             return Rejection(row, record_id, problem.code, problem.detail)
         except (orjson.JSONEncodeError, UnicodeEncodeError):
             return Rejection(row, record_id, "bad_unicode", "the prompt holds a lone surrogate")
-        if b"\\u0000" in params and "\x00" in text:
+        if b"\\u0000" in quoted and "\x00" in text:
             return Rejection(row, record_id, "control_char", "the prompt holds a NUL character")
-        return Request(row, record_id, hashlib.sha256(params).digest(), params)
+        return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
+
+    def fingerprint(self, quoted: bytes) -> bytes:
+        """The fingerprint of a prompt, given as a JSON string."""
+        question = self.question.copy()
+        question.update(quoted)
+        question.update(self.question_tail)
+        return bytes(question.digest())
+
+    def quoted(self, request: Request) -> bytes:
+        """The prompt of a request of this maker, as a JSON string."""
+        return request.params[len(self.head) : len(request.params) - len(self.tail)]
+
+
+def _around(params: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The canonical JSON of params before and after the prompt."""
+    head, tail = orjson.dumps(params, option=orjson.OPT_SORT_KEYS).split(orjson.dumps(_SENTINEL))
+    return head, tail
 
 
 def params_of(workload: Workload, prompt: str) -> dict[str, Any]:
@@ -182,4 +220,4 @@ def params_of(workload: Workload, prompt: str) -> dict[str, Any]:
     return params
 
 
-__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "params_of"]
+__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "constant_head", "params_of"]

@@ -4,7 +4,7 @@
 |---|---|---|
 | `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL` | none, the real API | read by `lane.client` only, as the SDK reads them |
 | `CLAUDE_PIPELINE_HOME` | `data/home` of the checkout, else of the current folder | everything a run writes |
-| `CLAUDE_PIPELINE_LEDGER_URL` | SQLite in the home | SQLAlchemy URL of the ledger |
+| `CLAUDE_PIPELINE_LEDGER_URL` | SQLite in the home | SQLAlchemy URL of the ledger; PostgreSQL with sessions of its own, no shared ones of a pooler |
 | `CLAUDE_PIPELINE_TIER` | `start` | the account's rate-limit tier |
 | `CLAUDE_PIPELINE_SETTLE_SECONDS` | 900; 10 where the API is on this machine | how long a doubtful batch is left alone |
 | `CLAUDE_PIPELINE_BUDGET_USD` | none | a wall over all workloads of the ledger |
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -38,7 +38,7 @@ class Settings:
     """What the environment says. It never holds the key."""
 
     home: Home
-    ledger_url: str | None = None
+    ledger_url: str | None = field(default=None, repr=False)  # may hold a password
     tier: str = "start"
     settle_seconds: float = SETTLE_SECONDS
     budget_usd: float | None = None

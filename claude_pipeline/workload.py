@@ -15,10 +15,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from claude_pipeline.cadence import FINENESS, Cadence, cadence_of
 from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.model_choice import Level, Route
+from claude_pipeline.model_choice import problem_of as choice_problem_of
 from claude_pipeline.output_schema import problem_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -26,14 +38,7 @@ RESERVED_NAMES = frozenset({"ops", "main", "temp", "information_schema", "pg_cat
 REQUESTS_PER_BATCH_MAX = 100_000  # also in catalog/limits.yaml, with its source; a unit test compares
 BYTES_PER_BATCH_MAX = 256_000_000  # likewise
 NOT_YET = {
-    "route": "choosing the model by record",
-    "cascade": "asking a stronger model when a cheaper one fails",
     "samples": "several answers to one prompt",
-    "cache": "priming the prompt cache",
-    "budget_usd_per_day": "a wall per day",
-    "budget_reserve": "a statistical reserve",
-    "retention": "pruning old files",
-    "labels": "measuring answers against a label column",
 }
 REFUSED_PARAMS = {
     "stream": "a batch cannot stream",
@@ -65,6 +70,11 @@ OWN_PARAMS = {
     "system": "system:",
     "max_tokens": "max_tokens:",
 }
+
+
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 class _Strict(BaseModel):
@@ -102,27 +112,58 @@ class Chunk(_Strict):
     bytes: int = Field(250_000_000, ge=1_000, lt=BYTES_PER_BATCH_MAX, strict=True)
 
 
+class Retention(_Strict):
+    """How long what is no longer needed is kept all the same."""
+
+    days: int | None = Field(30, ge=0, le=36_500, strict=True, description="Of raw results and params; null: for ever.")
+
+
 class Workload(_Strict):
     """One workload. See `data/README.md` and the README for the fields as a user writes them."""
 
     name: str = Field(description="Lower case letters, digits and _; names its assets and its schema in the warehouse.")
     dataset: Dataset
-    model: str = Field(description="A model's id or alias, as `claude-haiku-5-5`.")
+    model: str = Field("", description="A model's id or alias, as `claude-haiku-5-5`; empty with route or cascade.")
+    route: tuple[Route, ...] | None = Field(None, description="Instead of `model`: which model by SQL over the record.")
+    cascade: tuple[Level, ...] | None = Field(None, description="Instead of `model`: who is asked first, who next.")
+    gives_up_when: str | None = Field(
+        None, description="SQL over an answer's columns: true passes its record to the cascade's next model."
+    )
     prompt: str | None = Field(None, description="Jinja template over the record's columns.")
     prompt_file: str | None = Field(None, description="The template in a file beside the YAML, instead of `prompt`.")
     system: str | None = Field(None, description="System prompt, sent as it is with each request.")
     max_tokens: int = Field(1024, ge=1, strict=True)
     params: dict[str, Any] = Field(default_factory=dict, description="Further params of the Messages API.")
     output: dict[str, Any] | None = Field(None, description="JSON Schema of an object: the answer becomes columns.")
+    labels: str | None = Field(None, description="The records' column with the right answer, to measure by.")
+    label_of: str | None = Field(
+        None, description="The output's property that `labels` is about; the first by default."
+    )
+    score: str | None = Field(
+        None, description="SQL over record and answer: whether the answer is good, to measure by."
+    )
     lane: Literal["batch", "auto"] = Field("auto", description="`auto` picks for you: the batch lane, at half price.")
     deadline_hours: Annotated[float, Field(gt=0)] = 24
     chunk: Chunk = Field(default_factory=lambda: Chunk.model_validate({}))
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
+    budget_usd_per_day: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="All its snapshots together may cost no more than this on a UTC day."
+    )
+    budget_reserve: Literal["worst", "expected"] = Field(
+        "worst",
+        description="What a chunk in flight counts for at a wall: its upper bound, or the upper end of its estimate.",
+    )
+    cache: Annotated[
+        Literal["off", "auto"], BeforeValidator(_off), WithJsonSchema({"enum": ["off", "auto", False]})
+    ] = Field(
+        "off", description="`auto` fills the prompt cache with one request before the others, where that can pay."
+    )
     max_rounds: int = Field(3, ge=1, le=10, strict=True, description="How often a record may be asked at most.")
     reuse: bool = Field(True, description="Keep answers to equal questions from earlier snapshots.")
     max_reject_ratio: float = Field(
         0.01, ge=0, le=1, description="Share of unusable records above which nothing is sent."
     )
+    retention: Retention = Field(default_factory=lambda: Retention.model_validate({}))
     schedule: str | None = Field(None, description="Cron; each tick materializes a snapshot.")
     partition: Cadence | None = Field(None, description="Of snapshots; from `schedule`, daily where there is none.")
     timezone: str = "UTC"
@@ -198,6 +239,14 @@ class Workload(_Strict):
             raise ValueError("give either prompt: or prompt_file:, exactly one of them")
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("prompt: is blank")
+        problem = choice_problem_of(self.model, self.route, self.cascade, self.gives_up_when)
+        if problem is not None:
+            raise ValueError(problem)
+        properties = list(self.output["properties"]) if self.output is not None else []
+        if self.label_of is not None and (self.labels is None or self.label_of not in properties):
+            raise ValueError(
+                "label_of: names the property of output: that labels: is about; give both, or leave it out"
+            )
         if self.output is not None and "output_config" in self.params and "format" in self.params["output_config"]:
             raise ValueError("output: and params.output_config.format ask for two formats; keep output:")
         if self.partition and self.schedule:
@@ -205,6 +254,23 @@ class Workload(_Strict):
             if own is not None and FINENESS.index(self.partition) < FINENESS.index(own):
                 raise ValueError(f"partition: {self.partition} is finer than the schedule, which ticks {own}")
         return self
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model it may ask, each once, in the order of route or cascade."""
+        named = [entry.model for entry in self.route or self.cascade or ()] or [self.model]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def variants(self) -> tuple[Workload, ...]:
+        """The workload once for each of its models, as if that were its only one."""
+        return tuple(self.asking(model) for model in self.models)
+
+    def asking(self, model: str) -> Workload:
+        """The same workload with `model` alone, and the max_tokens that a cascade gives that one."""
+        own = next((level.max_tokens for level in self.cascade or () if level.model == model), None)
+        only = {"model": model, "route": None, "cascade": None, "gives_up_when": None}
+        return self.model_copy(update={**only, "max_tokens": own or self.max_tokens})
 
     @property
     def cadence(self) -> Cadence:
@@ -312,7 +378,7 @@ def _or_known(near: Sequence[str], known: Iterable[str]) -> str:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    inner: dict[str, type[BaseModel]] = {"dataset": Dataset, "chunk": Chunk}
+    inner: dict[str, type[BaseModel]] = {"dataset": Dataset, "chunk": Chunk, "route": Route, "cascade": Level}
     schema = inner.get(str(location[0]), Workload) if len(location) > 1 else Workload
     known = list(schema.model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)

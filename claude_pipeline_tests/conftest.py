@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, create_engine
 
 from claude_pipeline.catalog import load
 from claude_pipeline.home import Home
@@ -16,11 +17,21 @@ from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline_tests import postgresql
 
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
 BATCH_SECONDS = 60  # simulated seconds that each batch takes
 SETTLE_SECONDS = 10.0  # by the product's clock
 OURS = ("ANTHROPIC_", "CLAUDE_PIPELINE_")
+DATABASES = ("sqlite", "postgresql")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_databases` run once on each, where a ledger is part of them."""
+    given = [name for mark in metafunc.definition.iter_markers("parametrize") for name in str(mark.args[0]).split(",")]
+    chosen = metafunc.definition.get_closest_marker("both_databases") and "ledger_url" not in given
+    if chosen and "ledger_url" in metafunc.fixturenames:
+        metafunc.parametrize("ledger_url", DATABASES, indirect=True)
 
 
 class MovableClock:
@@ -55,10 +66,42 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """One server for each worker's tests. Where there is none the tests say so, but in CI it must be there."""
+    try:
+        with postgresql.running() as server:
+            yield server
+    except postgresql.Missing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
 @pytest.fixture
-def ledger(home: Home) -> Iterator[Ledger]:
-    with Ledger.open(None, path=home.ledger) as ledger:
+def ledger_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """None: SQLite in the home. Else a database of its own on PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    with server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def ledger(home: Home, ledger_url: str | None) -> Iterator[Ledger]:
+    with Ledger.open(ledger_url, path=home.ledger) as ledger:
         yield ledger
+
+
+@pytest.fixture
+def ledger_sql(ledger: Ledger, ledger_url: str | None, home: Home) -> Iterator[Connection]:
+    """What a person has who goes around the product."""
+    engine = create_engine(ledger_url or f"sqlite:///{home.ledger}")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -97,5 +140,6 @@ def client_of(simulator: Simulator, key: str | None = None) -> BatchClient:
 
 
 @pytest.fixture
-def desk(home: Home, ledger: Ledger, client: BatchClient, clock: MovableClock) -> Desk:
-    return Desk(Settings(home, settle_seconds=SETTLE_SECONDS), ledger, load(), client, clock)
+def desk(home: Home, ledger: Ledger, ledger_url: str | None, client: BatchClient, clock: MovableClock) -> Desk:
+    settings = Settings(home, ledger_url=ledger_url, settle_seconds=SETTLE_SECONDS)
+    return Desk(settings, ledger, load(), client, clock)

@@ -83,6 +83,7 @@ def make_new_chunk(number: int = 1, *, round_number: int = 1, requests: int = 10
         number=number,
         plan_number=1,
         model="claude-haiku-5-5",
+        max_tokens=64,
         requests=requests,
         size_bytes=1_000,
         reserve_units=reserve_units,

@@ -32,6 +32,8 @@ class Limits:
     cache_write_1h_price_factor: Decimal
     cache_read_price_factor: Decimal
     new_tokenizer_factor: Decimal
+    #: By script: latin, cjk, code, other.
+    characters_per_token: Mapping[str, Decimal]
     reserve_overhead_tokens: int
     reserve_overhead_with_features_tokens: int
     output_schema_optional_params_max: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, cast
+from typing import Literal, assert_never, cast
 
 from claude_pipeline.catalog.document import Block, Problem
 
@@ -21,6 +21,8 @@ MODEL_KEYS = (
     "released",
     "deprecated_at",
     "retires_at",
+    "successor",
+    "by_invitation",
     "min_cacheable_tokens",
     "default_effort",
     "new_tokenizer",
@@ -70,6 +72,10 @@ class Model:
     deprecated_at: date | None
     #: The first day on which requests fail.
     retires_at: date | None
+    #: What to use instead, as published or assumed; None for a model that stays.
+    successor: str | None
+    #: Only invited accounts may use it.
+    by_invitation: bool
     #: A shorter prefix is silently not cached.
     min_cacheable_tokens: int | None
     default_effort: str | None
@@ -91,6 +97,22 @@ class Model:
         if self.deprecated_at is not None:
             return "deprecated" if at >= self.deprecated_at else "active"
         return "deprecated" if self.retires_at is not None else "active"
+
+    def warning(self, at: date) -> str | None:
+        """Why not to rely on the model, with the day and what to use instead; None for an active one."""
+        instead = f"; use {self.successor}" if self.successor else ""
+        match self.lifecycle(at):
+            case "active":
+                return None
+            case "retired":
+                return f"{self.id} is retired since {self.retires_at}{instead}"
+            case "deprecated" if self.retires_at is None:
+                return f"{self.id} is deprecated since {self.deprecated_at}, no day of its end was found{instead}"
+            case "deprecated":
+                days = (self.retires_at - at).days if self.retires_at else 0
+                return f"{self.id} is deprecated and retires on {self.retires_at}, in {days} day{'s' * (days != 1)}{instead}"
+            case _ as unknown:
+                assert_never(unknown)
 
 
 def read_model(model_id: str, block: Block, lines: Mapping[str, Block]) -> Model:
@@ -114,6 +136,8 @@ def read_model(model_id: str, block: Block, lines: Mapping[str, Block]) -> Model
         released=block.day("released"),
         deprecated_at=block.day("deprecated_at"),
         retires_at=block.day("retires_at"),
+        successor=block.text("successor"),
+        by_invitation=bool(block.flag("by_invitation")),
         min_cacheable_tokens=block.whole("min_cacheable_tokens"),
         default_effort=block.text("default_effort"),
         new_tokenizer=block.flag("new_tokenizer"),

@@ -14,10 +14,17 @@ from claude_pipeline.errors import ClaudePipelineError
 # name: what it does; the module of that name holds the command.
 COMMANDS = {
     "demo": "Show the whole journey on sample data, against the simulator.",
+    "plan": "Say what a workload would cost and how long it would take; spends nothing.",
     "run": "Run a workload to its end, without a daemon.",
     "status": "Say what is on its way, what it cost, what failed.",
+    "retry": "Ask dead letters again, all or by reason.",
+    "cancel": "Cancel a snapshot, here and at the API.",
+    "resume": "Go on after a stop of the account (key, credit, spend limit).",
     "publish": "Publish the warehouse again, or copy it to a file.",
-    "reconcile": "Settle batches whose creation was never answered.",
+    "reconcile": "Settle batches whose creation was never answered; rebuild a restored ledger.",
+    "catalog": "Show models, prices, tiers and limits, with source and date.",
+    "backup": "Copy the ledger while it works.",
+    "prune": "Remove what is past its retention.",
     "simulate": "Start a local, simulated Anthropic API.",
     "ui": "Open the Dagster UI on this home.",
 }
@@ -51,6 +58,20 @@ def cli() -> None:
     """
 
 
+def _of_the_disk(error: BaseException | None) -> str | None:
+    """What the system said where a file, or a database of Dagster's, could not be written; None for other errors."""
+    import errno
+    import sqlite3
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return os.strerror(error.errno)
+        if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
+            return str(error)  # "disk I/O error", "database or disk is full"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def main() -> None:
     """The entry point: our errors become one sentence and an exit code, never a stack trace."""
     try:
@@ -72,6 +93,12 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("CLAUDE_PIPELINE_DEBUG"):
             raise
+        if (word := _of_the_disk(error)) is not None:
+            click.echo(
+                f"claude-pipeline: {word}: make room on the disk of the home, then run it again; nothing is lost",
+                err=True,
+            )
+            sys.exit(4)
         # Not the message: one of another library may carry a record's text.
         click.echo(
             f"claude-pipeline: {type(error).__name__}, which is not foreseen; CLAUDE_PIPELINE_DEBUG=1 shows where. "

@@ -20,7 +20,8 @@ concurrency:
   runs: {max_concurrent_runs: 4}
   pools: {granularity: run}
 # A host that crashed leaves a run STARTED for ever without this and dagster/max_runtime on runs.
-run_monitoring: {enabled: true, poll_interval_seconds: 20, free_slots_after_run_end_seconds: 60}
+# One that was killed before it started holds its workload up for as long as the start may take.
+run_monitoring: {enabled: true, poll_interval_seconds: 20, start_timeout_seconds: 60, free_slots_after_run_end_seconds: 60}
 sensors: {use_threads: true, num_workers: 4}
 retention:
   sensor: {purge_after_days: {skipped: 7, success: 30}}

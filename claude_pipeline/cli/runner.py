@@ -15,15 +15,23 @@ from claude_pipeline import errors
 from claude_pipeline.cadence import partition_of
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.cli.screen import Screen
-from claude_pipeline.controller import Action, Kind, Situation, decide, describe, survey
-from claude_pipeline.errors import ApiRefused, ApiUnclear, BudgetReached, ClaudePipelineError
+from claude_pipeline.controller import Action, Kind, Situation, decide, describe, held_sentence, survey
+from claude_pipeline.errors import (
+    AccountStopped,
+    ApiRefused,
+    ApiUnclear,
+    BudgetReached,
+    ClaudePipelineError,
+    KeyRefused,
+    LedgerOutdated,
+)
 from claude_pipeline.lane.client import check_access
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.report import Summary, summarize
 from claude_pipeline.settings import Settings
+from claude_pipeline.stage.check import check_model, deprecations
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk, open_desk
-from claude_pipeline.stage.prepare import check_model
 from claude_pipeline.stage.submit import settle
 from claude_pipeline.workload import Workload
 
@@ -89,12 +97,19 @@ class Runner:
         workload = self._workload
         chosen = partition or partition_of(workload.cadence, workload.timezone, self._desk.clock())
         self._check_partition(chosen)
+        for warning in deprecations(self._desk, workload):
+            self._screen.stage("warning", warning)
         self._screen.now(f"loading {workload.name}")
         self._execute("requests", chosen)
         self._say_prepared(chosen)
+        return self.carry_on(partition=chosen, poll_seconds=poll_seconds)
+
+    def carry_on(self, *, partition: str, poll_seconds: float) -> Summary:
+        """Act until nothing of the workload is left to do; the summary of a partition's newest snapshot."""
+        self._desk.ledger.try_account_now(at=self._desk.clock())
         self._until_at_rest(poll_seconds)
-        snapshot = self._desk.ledger.snapshots(workload.name, partition=chosen)[-1]
-        return summarize(self._desk, workload, snapshot)
+        snapshot = self._desk.ledger.snapshots(self._workload.name, partition=partition)[-1]
+        return summarize(self._desk, self._workload, snapshot)
 
     def _check_partition(self, partition: str) -> None:
         from claude_pipeline.components.partition import snapshot_partitions
@@ -117,10 +132,21 @@ class Runner:
                 wait = min(FIRST_WAIT_SECONDS, poll_seconds)
                 continue
             if situation.wall is not None:
-                raise BudgetReached(f"{self._workload.name}: {situation.wall}")
+                raise BudgetReached(f"{self._workload.name}: {held_sentence(situation)}")
+            if situation.stopped is not None:
+                self._say_once("stopped", situation.stopped)
+                if not (situation.in_flight or situation.ended or situation.doubtful):
+                    raise self._stopped(situation.stopped)
             self._screen.now(unclear or describe(situation, self._desk.clock()))
             time.sleep(wait)
             wait = min(wait * WAIT_GROWTH, poll_seconds)
+
+    def _stopped(self, sentence: str) -> ClaudePipelineError:
+        """The stop that the ledger holds, as the error that ends the command."""
+        stop = self._desk.ledger.stop()
+        if stop is None or stop.kind == "outdated":
+            return LedgerOutdated(sentence)
+        return KeyRefused(sentence) if stop.kind == "key" else AccountStopped(sentence)
 
     def _look(self) -> str | None:
         """One look at the API; the sentence of why it told nothing."""
@@ -132,8 +158,13 @@ class Runner:
                 )
             for _, batch_id in settled.adopted:
                 self._screen.stage("adopted", f"{batch_id}: its creation was never answered, but it was ours")
+            for twice in settled.paid_twice:
+                self._screen.stage("paid twice", f"{twice} was accepted after its chunk was sent again; not merged")
             for missing in look(self._desk).missing:
-                self._say_once("waiting", f"the API does not know batch {missing} (yet, or no more); looking again")
+                self._say_once(
+                    "waiting", f"the API does not know batch {missing} (yet, or no more: if it was deleted, "
+                    f"`claude-pipeline reconcile --gone {missing}`); looking again",
+                )  # fmt: skip
         except (ApiUnclear, ApiRefused) as unclear:
             self._say_once("waiting", f"{unclear}; looking again")
             return str(unclear)
@@ -145,6 +176,11 @@ class Runner:
         before = self._state()
         try:
             self._execute(action.kind.value, action.partition)
+        except (AccountStopped, KeyRefused) as stopped:
+            if self._desk.ledger.stop() is None:
+                raise
+            self._say_once("stopped", str(stopped))  # the ledger holds it; what is at the API is still collected
+            return False
         except JobFailed as failed:
             self._failures[action.kind] = self._failures.get(action.kind, 0) + 1
             # A collect that fails waits for the API: as long as it takes, as for a batch.

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from claude_pipeline.report import duration
@@ -56,14 +57,14 @@ class Screen:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for label, value in rows:
-            table.add_row(label, value)
+            table.add_row(escape(label), escape(value))
         self._out.print()
         self._out.print(table)
 
     def grid(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
         table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for row in rows:
-            table.add_row(*(shown(value) for value in row))
+            table.add_row(*(escape(shown(value)) for value in row))
         self._out.print(table)
 
     def say(self, text: str = "") -> None:

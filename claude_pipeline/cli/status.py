@@ -31,7 +31,9 @@ def command(home: Path | None, as_json: bool) -> None:
 
 
 def gather(desk: Desk) -> dict[str, Any]:
-    """Snapshots with the counts of their chunks, batches in progress, doubts."""
+    """Snapshots with the counts of their chunks, batches in progress, doubts, what stands against sending."""
+    from claude_pipeline.controller import standing
+
     now = desk.clock()
     snapshots = []
     for workload in desk.ledger.workloads():
@@ -57,18 +59,36 @@ def gather(desk: Desk) -> dict[str, Any]:
         for i in desk.ledger.unsettled_intents()
     ]
     published = desk.ledger.last_publication()
+    twice = [{"batch": b.id, "requests": b.requests, "created_at": b.created_at} for b in desk.ledger.paid_twice()]
     return {
+        "stopped": standing(desk.ledger, now) or (stop.sentence if (stop := desk.ledger.stop()) else None),
+        "paid_twice": twice,
         "snapshots": snapshots,
         "batches": batches,
         "doubts": doubts,
+        "held": _held(desk),
         "published": published[0] if published else None,
     }
+
+
+def _held(desk: Desk) -> list[dict[str, Any]]:
+    """Chunks before a budget's wall by workload, with its sentence when the last one was held."""
+    from claude_pipeline.ledger import ChunkState
+
+    last = {}
+    count: dict[str, int] = {}
+    for chunk in desk.ledger.chunks(states=[ChunkState.HELD]):
+        count[chunk.workload] = count.get(chunk.workload, 0) + 1
+        last[chunk.workload] = chunk.error
+    return [{"workload": name, "chunks": count[name], "why": last[name]} for name in count]
 
 
 def show(found: dict[str, Any], home: str) -> None:
     from claude_pipeline.cli.screen import Screen
 
     screen = Screen()
+    if found["stopped"]:
+        screen.say(f"STOPPED: {found['stopped']}\n")
     if not found["snapshots"]:
         screen.say(f"nothing has run in {home} yet; try `claude-pipeline run tickets`")
         return
@@ -86,5 +106,12 @@ def show(found: dict[str, Any], home: str) -> None:
         screen.say()
         keys = ["intent", "state", "since", "why"]
         screen.grid(keys, [[d[key] for key in keys] for d in found["doubts"]], title="Creates without a clear answer")
+    for held in found["held"]:
+        screen.say(f"\n{held['workload']}: {held['chunks']:,} chunks held by the budget: {held['why']}")
+    if found["paid_twice"]:
+        screen.say()
+        keys = ["batch", "requests", "created_at"]
+        rows = [[b[key] for key in keys] for b in found["paid_twice"]]
+        screen.grid(keys, rows, title="Paid twice: accepted after their chunk was given up and sent again; not merged")
     if found["published"]:
         screen.say(f"\nwarehouse v{found['published']} in {home}")

@@ -19,14 +19,17 @@ import dagster as dg
 from claude_pipeline.components import metadata as meta
 from claude_pipeline.components.desk_resource import DeskResource
 from claude_pipeline.components.partition import add_chunk_partitions, chunk_partitions, snapshot_partitions
-from claude_pipeline.errors import AccountStopped, ClaudePipelineError, Stopped, UsageError
+from claude_pipeline.controller import held_sentence, survey
+from claude_pipeline.errors import ClaudePipelineError, Stopped, UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState
+from claude_pipeline.ledger.state import TERMINAL
 from claude_pipeline.report import summarize
 from claude_pipeline.stage.collect import collect, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.finalize import finalize
+from claude_pipeline.stage.forecast import plan_prepared
 from claude_pipeline.stage.prepare import prepare, spec_digest
-from claude_pipeline.stage.submit import plan_submission, send
+from claude_pipeline.stage.submit import plan_submission, send, walls
 from claude_pipeline.workload import Workload
 
 WORKLOAD_TAG, ACTION_TAG = "claude/workload", "claude/action"
@@ -79,33 +82,42 @@ def _requests(workload: Workload) -> dg.AssetsDefinition:
         check_specs=[dg.AssetCheckSpec("within_budget", asset=key(workload, "requests"))],
         group_name=workload.name,
         kinds={"parquet"},
-        description=f"The dataset's records, rendered and cut into chunks for {workload.model}. Asks only what is neither "
+        description=f"The dataset's records, rendered and cut into chunks for {' and '.join(workload.models)}. Asks only what is neither "
         f"answered nor on its way.\n\n```jinja\n{workload.prompt or workload.prompt_file}\n```",
     )
     def requests(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         with desk.open() as d, told_plainly():
             prepared = prepare(d, workload, context.partition_key)
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in prepared.chunks])
+            plan = plan_prepared(d, workload, prepared)
+            for warning in plan.warnings:
+                context.log.warning(warning)
             yield dg.MaterializeResult(
-                metadata=dict(meta.of_prepared(prepared, workload)),
-                check_results=[_within_budget(workload, prepared.chunks)],
+                metadata={**meta.of_prepared(prepared, workload), **meta.of_plan(plan)},
+                check_results=[_within_budget(d, workload, prepared.chunks)],
             )
 
     return requests
 
 
-def _within_budget(workload: Workload, chunks: list[ChunkRow]) -> dg.AssetCheckResult:
-    """Whether the worst case of the snapshot fits the wall; the wall itself stands in the ledger."""
+def _within_budget(desk: Desk, workload: Workload, chunks: list[ChunkRow]) -> dg.AssetCheckResult:
+    """Whether the worst case of what is not sent yet fits every wall now; the walls themselves stand in the ledger."""
     spent = sum(chunk.cost_units or 0 for chunk in chunks)
-    reserve = sum(chunk.reserve_units for chunk in chunks if chunk.state is not ChunkState.DONE)
-    worst = meta.usd(spent + reserve)
-    passed = workload.budget_usd is None or worst <= workload.budget_usd
+    reserve = sum(chunk.reserve_units for chunk in chunks if chunk.state not in TERMINAL)
+    unsent = [chunk for chunk in chunks if chunk.state in (ChunkState.READY, ChunkState.HELD)]
+    sentence = desk.ledger.wall_before_all(unsent, walls(desk, workload), at=desk.clock())
     return dg.AssetCheckResult(
         check_name="within_budget",
-        passed=passed,
+        passed=sentence is None,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"at_most_usd": worst, "budget_usd": workload.budget_usd or "none"},
-        description=None if passed else "Chunks that would pass the wall are held; they go out as others cost less.",
+        metadata={
+            "at_most_usd": meta.usd(spent + reserve),
+            "budget_usd": workload.budget_usd or "none",
+            "budget_usd_per_day": workload.budget_usd_per_day or "none",
+        },
+        description=None
+        if sentence is None
+        else f"Chunks that do not fit are held by the budget, and go out as others cost less: {sentence}",
     )
 
 
@@ -140,12 +152,15 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         return _send_slice(context, desk, workload, keys)
 
     @dg.op(name=f"{name}__submitted", out=dg.Out(is_required=False), description="Say what was sent.")
-    def submitted(context: dg.OpExecutionContext, slices: list) -> Iterator[Any]:  # type: ignore[type-arg]
+    def submitted(context: dg.OpExecutionContext, desk: DeskResource, slices: list) -> Iterator[Any]:  # type: ignore[type-arg]
         sent, count = sum(s["sent"] for s in slices), sum(s["requests"] for s in slices)
         context.log.info(f"{sent} batches created, {count:,} requests")
         for outcome in ("doubtful", "held", "failed"):
             for sentence in (sentence for s in slices for sentence in s[outcome]):
                 context.log.warning(f"{outcome}: {sentence}")
+        if any(s["held"] or s["released"] for s in slices):
+            with desk.open() as d:
+                _say_budget(context, d, workload)
         for waiting in {s["waiting"] for s in slices if s["waiting"]}:
             context.log.info(f"the rest waits: {waiting}")
         refused = [sentence for s in slices for sentence in s["failed"]]
@@ -196,7 +211,22 @@ def _send_slice(
             "failed": [f"{chunk.partition_key}: {why}" for chunk, why in done.failed],
             "doubtful": [f"{chunk.partition_key}: {why}" for chunk, why in done.doubtful],
             "held": [f"{chunk.partition_key}: {why}" for chunk, why in done.held],
+            "released": sum(chunk.state is ChunkState.HELD for chunk, _ in done.sent),
         }
+
+
+def _say_budget(context: dg.OpExecutionContext, desk: Desk, workload: Workload) -> None:
+    """Keep the check `within_budget` true to what happened after it was made: chunks are held, or none is any more."""
+    situation = survey(desk, workload)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=key(workload, "requests"),
+        check_name="within_budget",
+        passed=not situation.held,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"held_chunks": situation.held},
+        description=held_sentence(situation) if situation.held else "no chunk is held by the budget any more",
+    )
+    context.log_event(evaluation)  # type: ignore[arg-type]  # taken, though the annotation does not name it
 
 
 def _chunks(desk: Desk, workload: Workload, keys: list[str]) -> list[ChunkRow]:
@@ -227,10 +257,10 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
                 )
             for chunk, why in found.unclear:
                 context.log.warning(f"{chunk.partition_key}: {why}")
-            if found.stops:
-                raise AccountStopped(
-                    f"{len(found.stops):,} requests came back with: {found.stops[0]}; mend the account, then run again"
-                )
+            for _, reason in found.gone:
+                context.log.error(reason)
+            if found.stop is not None:
+                context.log.error(f"the account is stopped, nothing is sent: {found.stop}")
             if found.unclear and (keys is not None or not found.done):
                 raise dg.Failure(f"{len(found.unclear)} batches could not be collected: {found.unclear[0][1]}")
 

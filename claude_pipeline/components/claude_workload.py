@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from claude_pipeline.cadence import partition_of
 from claude_pipeline.components.assets import ACTION_TAG, FLAG, build_assets, key
+from claude_pipeline.components.dead_letters import build_dead_letters
 from claude_pipeline.controller import Kind
 from claude_pipeline.workload import Workload
 
@@ -86,17 +87,19 @@ class ClaudeWorkload(dg.Component):
 
 
 def build_workload_defs(workload: Workload) -> dg.Definitions:
-    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_flag`, and the schedule."""
+    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_retry`, `_flag`, and the schedule."""
     assets = build_assets(workload)
+    dead_letters = build_dead_letters(workload)
     jobs = [
         requests_job(workload),
         assets.submit_job,
         assets.collect_job,
         finalize_job(workload),
+        retry_job(workload),
         flag_job(workload),
     ]
     schedules = [schedule(workload)] if workload.schedule else []
-    return dg.Definitions(assets=assets.all(), jobs=jobs, schedules=schedules)
+    return dg.Definitions(assets=[*assets.all(), dead_letters], jobs=jobs, schedules=schedules)
 
 
 def job_name(workload: Workload | str, kind: Kind | str) -> str:
@@ -117,6 +120,14 @@ def finalize_job(workload: Workload) -> Any:
         job_name(workload, Kind.FINALIZE),
         selection=[key(workload, "merged"), key(workload, "summary"), dg.AssetKey("warehouse")],
         description="Merge a settled snapshot, sum it up, publish the warehouse.",
+    )
+
+
+def retry_job(workload: Workload) -> Any:
+    return dg.define_asset_job(
+        job_name(workload, "retry"),
+        selection=[key(workload, "dead_letters")],
+        description="Ask the dead letters of a snapshot again, all or those of one reason.",
     )
 
 

@@ -1,14 +1,22 @@
 """The resource through which assets, ops and the sensor reach their desk."""
 
 # No deferred annotations here: Dagster reads those of decorated functions as they are.
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from claude_pipeline.errors import ClaudePipelineError
+from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.desk import Desk, open_desk
+
+LOCK_TAG = "claude/lock"  # a run with it holds the lock that it names for as long as its process lives
+
+
+def lock_name(run_id: str) -> str:
+    return f"run-{run_id}"
 
 
 class DeskResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -22,3 +30,20 @@ class DeskResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = Settings.from_environment().with_home(Path(self.home) if self.home else None)
         with open_desk(settings) as desk:
             yield desk
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["DeskResource", None, None]:
+        """While a run lives it holds a lock, so that the controller can tell one whose process was killed."""
+        settings = Settings.from_environment().with_home(Path(self.home) if self.home else None)
+        with ExitStack() as stack:
+            if context.run is not None and context.instance is not None:
+                try:
+                    ledger = stack.enter_context(Ledger.open(settings.ledger_url, path=settings.home.ledger))
+                except ClaudePipelineError:  # the run's first step says it better
+                    yield self
+                    return
+                name = lock_name(context.run.run_id)
+                stack.callback(settings.home.lock(name).unlink, missing_ok=True)
+                stack.enter_context(ledger.lock(name, wait=True))
+                context.instance.add_run_tags(context.run.run_id, {LOCK_TAG: name})
+            yield self

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from claude_pipeline.ledger import ChunkRow, Collected
+from claude_pipeline.plan import Plan, markdown, numbers
 from claude_pipeline.result import output_fields
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.finalize import Merged
@@ -42,9 +43,17 @@ def of_prepared(prepared: Prepared, workload: Workload) -> Metadata:
         "rejected": snapshot.rejected or 0,
         "size_bytes": sum(chunk.size_bytes for chunk in prepared.chunks),
         "reserve_usd": usd(sum(chunk.reserve_units for chunk in prepared.chunks)),
-        "model": workload.model,
+        "model": ", ".join(workload.models),
+        **({"cache": prepared.cache} if prepared.cache else {}),
         "lane": f"{workload.lane}: this version has the batch lane" if workload.lane == "auto" else workload.lane,
     }
+
+
+def of_plan(plan: Plan) -> Metadata:
+    """What the requests that wait would cost, and how long they would take: a table, and numbers that plot."""
+    return {"plan": dg.MetadataValue.md(markdown(plan)), "advice": plan.recommendation, **numbers(plan)} | (
+        {"warnings": dg.MetadataValue.md("\n\n".join(plan.warnings))} if plan.warnings else {}
+    )
 
 
 def of_sent(chunk: ChunkRow, batch_id: str) -> Metadata:
@@ -105,6 +114,12 @@ def preview(desk: Desk, workload: Workload, merged: Merged) -> dg.MetadataValue:
 def short(value: object) -> str:
     text = "" if value is None else str(value)
     return text if len(text) <= PREVIEW_CHARACTERS else f"{text[: PREVIEW_CHARACTERS - 1]}…"
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """`overloaded_error 12, invalid_request_error 3`, or `none`."""
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count:,}" for name, count in ordered) or "none"
 
 
 def total(collected: Sequence[tuple[ChunkRow, Collected]]) -> Metadata:

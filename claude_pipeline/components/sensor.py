@@ -5,6 +5,7 @@ kill it, delete its history, run two of it, the outcome is the same.
 """
 
 # No deferred annotations here: Dagster reads those of decorated functions as they are.
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -12,7 +13,7 @@ import dagster as dg
 
 from claude_pipeline.components.assets import ACTION_TAG, FLAG, WORKLOAD_TAG
 from claude_pipeline.components.claude_workload import job_name
-from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.desk_resource import LOCK_TAG, DeskResource, lock_name
 from claude_pipeline.controller import Action, Situation, choose, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
 from claude_pipeline.ledger import ChunkState
@@ -27,6 +28,8 @@ RUN_SECONDS_MAX = 1800  # a host that crashed leaves a run STARTED: run monitori
 COOL_DOWN_SECONDS = 20.0
 COOL_DOWN_SECONDS_MAX = 3600.0
 FLAGS_PER_TICK = 5
+FIRST_WORDS_SECONDS = 30.0  # most between Dagster's note that a run started and the run's lock
+LAST_WORDS_SECONDS = 1.0  # most between the end of a run's work and Dagster's note of it
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -66,6 +69,7 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
     except ClaudePipelineError as stopped:
         # Collecting and merging what is here needs no answer from the API: the tick goes on.
         sentences.append(str(stopped))
+    sentences += _end_the_dead(context.instance, desk)
     situations = {workload.name: survey(desk, workload) for workload in workloads}
     actions = choose([a for s in situations.values() for a in decide(s)], _busy(context.instance))
     now = desk.clock()
@@ -107,12 +111,41 @@ def _flags(desk: Desk, workload: Workload) -> list[dg.RunRequest]:
 
 def _reason(sentences: list[str], situations: Mapping[str, Situation], now: datetime) -> str:
     working = [describe(s, now) for s in situations.values() if not s.at_rest]
-    walls = [s.wall for s in situations.values() if s.wall]
-    return "; ".join([*sentences, *walls, *working]) or "nothing to do"
+    return "; ".join([*sentences, *working]) or "nothing to do"
 
 
 def tags_of(action: Action) -> dict[str, str]:
     return {WORKLOAD_TAG: action.workload, ACTION_TAG: action.kind.value}
+
+
+def _end_the_dead(instance: dg.DagsterInstance, desk: Desk) -> list[str]:
+    """Runs whose process was killed together with the code server: nobody else ends them before their time is up.
+
+    A lock is freed by the kernel with its holder, so this is no guess about how long a run may take.
+    """
+    dead = _without_a_holder(instance, desk)
+    if dead:
+        time.sleep(LAST_WORDS_SECONDS)  # one that has just done its work is about to say so
+        dead &= _without_a_holder(instance, desk)
+    for run_id in dead:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, "its process was killed; what it began is found in the ledger")
+            desk.home.lock(lock_name(run_id)).unlink(missing_ok=True)
+    return [f"ended run {run_id[:8]}, whose process was killed" for run_id in sorted(dead)]
+
+
+def _without_a_holder(instance: dg.DagsterInstance, desk: Desk) -> set[str]:
+    """Runs that hold no lock though they should: they did once, or had time enough to begin."""
+    found = set()
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        age = desk.clock().timestamp() - (record.start_time or desk.clock().timestamp())
+        if LOCK_TAG in run.tags or (ACTION_TAG in run.tags and age > FIRST_WORDS_SECONDS):
+            with desk.ledger.lock(lock_name(run.run_id)) as free:
+                if free:
+                    found.add(run.run_id)
+    return found
 
 
 def _busy(instance: dg.DagsterInstance) -> set[tuple[str, str]]:

@@ -8,6 +8,7 @@
     table       what every source becomes: a schema and a stream of batches
     identity    record ids: a column of the dataset, or a digest of the content
     snapshot    writes and reads the snapshot file
+    predicate   conditions that users write in SQL, checked and evaluated apart from everything else
 
 Reading rules, in short. CSV cells are text, all of them: `007` stays `007`, `NA` stays `NA`, and
 an empty cell is an empty text, quoted or not; blank lines are skipped. JSONL columns get one type
@@ -15,6 +16,15 @@ each over the whole file: text, boolean, 64-bit integer, double, list or struct;
 is text. Dates in text stay text. Parquet and SQL columns keep their types.
 """
 
+from claude_pipeline.dataset.predicate import check_predicate, first_true, guarded
 from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
 
-__all__ = ["SnapshotFile", "columns_of", "record_batches", "take_snapshot"]
+__all__ = [
+    "SnapshotFile",
+    "check_predicate",
+    "columns_of",
+    "first_true",
+    "guarded",
+    "record_batches",
+    "take_snapshot",
+]

@@ -8,6 +8,7 @@ request id.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     import anthropic
     import httpx2
 
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)  # of a document with other shapes
 BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1000  # most per page, catalog/limits.yaml
 LOOK_SECONDS = 12.0  # time-out of a look; a sensor has 60 s for all of its looks
 CREATE_SECONDS = 600.0  # the SDK's own read time-out
+RETRY_AFTER_MAX = 86_400.0  # a day: beyond it a header is a fault, not a wish
 DOWNLOAD_SECONDS = 120.0  # between two pieces of a download
 
 
@@ -87,6 +90,10 @@ class BatchClient:
             self._client = self.connect()
         return self._client
 
+    def connected(self) -> None:
+        """Raises KeyRefused or SettingInvalid where key and address cannot be used; sends nothing."""
+        _ = self.sdk
+
     def close(self) -> None:
         """Close its connections; the next call would open new ones."""
         if self._client is not None:
@@ -118,7 +125,7 @@ class BatchClient:
             return Doubtful(f"no answer to create ({type(error).__name__})")
         try:
             seen = batch_seen(orjson.loads(response.content))
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             return Doubtful(f"create was answered {response.status_code} without a batch ({_request_id(response)})")
         return Accepted(seen, response.headers.get("anthropic-workspace-id"))
 
@@ -132,19 +139,19 @@ class BatchClient:
         params: dict[str, object] = {"limit": limit}
         if after_id is not None:
             params["after_id"] = after_id
-        document, headers = self._get(BATCHES, params)
+        document, headers = self.look(BATCHES, params)
         try:
             batches = tuple(batch_seen(item) for item in document["data"])
             return Page(batches, bool(document.get("has_more")), headers.get("anthropic-workspace-id"))
-        except (KeyError, TypeError, ValueError):
+        except UNREADABLE:
             raise ApiUnclear("the list of batches cannot be read; decided nothing") from None
 
     def retrieve(self, batch_id: BatchId) -> BatchSeen:
         """One batch. Raises as `page`; a 404 is ApiRefused with status 404 (seen briefly after a create)."""
-        document, _headers = self._get(f"{BATCHES}/{batch_id}", {})
+        document, _headers = self.look(f"{BATCHES}/{batch_id}", {})
         try:
             return batch_seen(document)
-        except (KeyError, TypeError, ValueError):
+        except UNREADABLE:
             raise ApiUnclear(f"the answer about {batch_id} cannot be read; decided nothing") from None
 
     def cancel(self, batch_id: BatchId) -> None:
@@ -204,20 +211,31 @@ class BatchClient:
     def host(self) -> str:
         return str(self.sdk.base_url.host)
 
-    def _get(self, path: str, params: Mapping[str, object]) -> tuple[dict[str, Any], Mapping[str, str]]:
+    def look(self, path: str, params: Mapping[str, object]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """GET a JSON object and the headers that came with it. Raises as `page`."""
         import httpx2
 
-        response = self._guarded(
-            lambda: self.sdk.get(
-                path, cast_to=httpx2.Response, options={"params": params, "timeout": httpx2.Timeout(LOOK_SECONDS)}
-            )
+        options: Any = {"params": params, "timeout": httpx2.Timeout(LOOK_SECONDS)}
+        return self._document(f"GET {path}", lambda: self.sdk.get(path, cast_to=httpx2.Response, options=options))
+
+    def ask(self, path: str, body: bytes) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """POST JSON where that costs nothing and changes nothing. Raises as `page`."""
+        import httpx2
+
+        headers = {"content-type": "application/json"}
+        options: Any = {"headers": headers, "timeout": httpx2.Timeout(LOOK_SECONDS)}
+        return self._document(
+            f"POST {path}", lambda: self.sdk.post(path, cast_to=httpx2.Response, content=body, options=options)
         )
+
+    def _document(self, what: str, call: Callable[[], httpx2.Response]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        response = self._guarded(call)
         try:
             document = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             document = None
         if not isinstance(document, dict):
-            raise ApiUnclear(f"GET {path} was answered {response.status_code} without JSON; decided nothing")
+            raise ApiUnclear(f"{what} was answered {response.status_code} without JSON; decided nothing")
         return document, response.headers
 
     def _guarded(self, call: Callable[[], httpx2.Response]) -> httpx2.Response:
@@ -280,7 +298,7 @@ def check_access(key: str, base_url: str | None) -> None:
 
 
 def batch_seen(document: Mapping[str, Any]) -> BatchSeen:
-    """A MessageBatch's JSON as a record; raises KeyError, TypeError or ValueError where it is none."""
+    """A MessageBatch's JSON as a record; raises one of UNREADABLE where it is none."""
     counts = {str(outcome): int(count) for outcome, count in document["request_counts"].items()}
     if not isinstance(document["id"], str) or not document["id"]:
         raise ValueError("a batch without id")
@@ -354,7 +372,9 @@ def _request_id(response: httpx2.Response) -> str:
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
+    """Seconds, 0 to a day; None where the header is absent or no number (a date, nan)."""
     try:
-        return float(response.headers.get("retry-after", ""))
+        seconds = float(response.headers.get("retry-after", ""))
     except ValueError:
         return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX) if math.isfinite(seconds) else None

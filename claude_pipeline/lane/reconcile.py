@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import ApiRefused, ApiUnclear, LedgerError, UsageError
-from claude_pipeline.lane.client import BatchClient, Page
+from claude_pipeline.errors import ApiRefused, ApiUnclear, UsageError
+from claude_pipeline.lane.client import BatchClient
+from claude_pipeline.lane.identify import Kin, forgotten, identify
+from claude_pipeline.lane.listing import Listing, read_list, since
 from claude_pipeline.lane.submit import SUBMIT_LOCK
-from claude_pipeline.ledger import BatchId, BatchSeen, IntentRow, IntentState, Ledger
+from claude_pipeline.ledger import BatchId, ChunkState, IntentRow, IntentState, Ledger
 
 Clock = Callable[[], datetime]
 
@@ -29,17 +31,14 @@ class Reconciliation:
     adopted: list[tuple[IntentRow, BatchId]] = field(default_factory=list)
     absent: list[IntentRow] = field(default_factory=list)
     waiting: list[tuple[IntentRow, str]] = field(default_factory=list)
-
-
-class ForgottenBatch(LedgerError):
-    """A batch carries a tag of this ledger that the ledger does not know: it was restored from a backup."""
+    paid_twice: list[BatchId] = field(default_factory=list)
 
 
 def reconcile(ledger: Ledger, client: BatchClient, *, settle_seconds: float, clock: Clock) -> Reconciliation:
-    """Settle what can be settled of the intents without a clear answer.
+    """Settle what can be settled of the intents without a clear answer; the list is read once for all.
 
     Raises:
-        WorkspaceMismatch, ForgottenBatch: nothing may be decided, nothing may be sent.
+        WorkspaceMismatch, LedgerOutdated: nothing may be decided, nothing may be sent.
     """
     found = Reconciliation()
     if not ledger.unsettled_intents():
@@ -52,16 +51,80 @@ def reconcile(ledger: Ledger, client: BatchClient, *, settle_seconds: float, clo
                 # We hold the lock, so whoever opened it is dead: its POST may have left or not.
                 ledger.intent_doubted(intent, reason="the process that sent it died", at=clock())
         crash_point("reconcile.after_doubt")
-        # Read anew for each: settling one may have settled another.
-        for tag in [intent.tag for intent in ledger.unsettled_intents()]:
-            intent_now = ledger.intent_by_tag(tag)
-            if intent_now is None or intent_now.state is not IntentState.DOUBT:
-                continue
-            try:
-                _settle(ledger, client, intent_now, settle_seconds, clock, found)
-            except (ApiUnclear, ApiRefused) as unclear:
-                found.waiting.append((intent_now, str(unclear)))
+        due = _due(ledger.unsettled_intents(), settle_seconds, clock(), found)
+        if due:
+            _settle_all(ledger, client, due, clock, found)
     return found
+
+
+def _due(intents: list[IntentRow], settle_seconds: float, now: datetime, found: Reconciliation) -> list[IntentRow]:
+    """Those whose settle time is over; the others wait."""
+    due = []
+    for intent in intents:
+        assert intent.doubt_at is not None
+        due_at = intent.doubt_at + timedelta(seconds=settle_seconds)
+        if now < due_at:
+            found.waiting.append((intent, f"left alone until {due_at:%H:%M:%S} UTC, for a late answer to show"))
+        else:
+            due.append(intent)
+    return due
+
+
+def _settle_all(ledger: Ledger, client: BatchClient, due: list[IntentRow], clock: Clock, found: Reconciliation) -> None:
+    try:
+        listing = read_list(ledger, client, back_to={intent.watermark for intent in due}, clock=clock)
+    except (ApiUnclear, ApiRefused) as unclear:
+        found.waiting += [(intent, str(unclear)) for intent in due]
+        return
+    for intent in due:
+        # Read anew for each: settling one may have settled another.
+        now = ledger.intent_by_tag(intent.tag)
+        if now is None or now.state is not IntentState.DOUBT:
+            continue
+        try:
+            _settle(ledger, client, now, listing, clock, found)
+        except (ApiUnclear, ApiRefused) as unclear:
+            found.waiting.append((now, str(unclear)))
+
+
+def _settle(
+    ledger: Ledger, client: BatchClient, intent: IntentRow, listing: Listing, clock: Clock, found: Reconciliation
+) -> None:
+    listed = since(ledger, listing, intent)
+    if intent.candidates is None:
+        candidates = [b.id for b in listed.values() if b.requests == intent.requests and not _owned(ledger, b.id)]
+        ledger.candidates_frozen(intent, candidates, at=clock())
+        crash_point("reconcile.after_freeze")
+    else:
+        candidates = [BatchId(candidate) for candidate in json.loads(intent.candidates)]
+    why: str | None = None  # one that cannot be told now (deleted, still running) hides none of the others
+    for candidate in candidates:
+        if _owned(ledger, candidate):
+            continue
+        try:
+            seen = listed.get(candidate) or client.retrieve(candidate)
+            if not seen.ended:
+                why = f"{candidate} may be it; waiting for its end"
+                continue
+            identity = identify(ledger, client, seen, clock=clock)
+        except (ApiUnclear, ApiRefused) as unclear:
+            why = str(unclear)
+            continue
+        match identity.kin:
+            case Kin.FORGOTTEN:
+                raise forgotten(seen)
+            case Kin.PAID_TWICE:
+                found.paid_twice.append(seen.id)
+            case Kin.ADOPTED if identity.owner is not None:
+                found.adopted.append((identity.owner, seen.id))
+                if identity.owner.tag == intent.tag:
+                    return
+    if why is not None:
+        found.waiting.append((intent, why))
+        return
+    ledger.intent_absent(intent, at=clock())
+    crash_point("reconcile.after_absent")
+    found.absent.append(intent)
 
 
 def decide(ledger: Ledger, client: BatchClient, tag: str, batch_id: BatchId | None, *, clock: Clock) -> str:
@@ -92,112 +155,27 @@ def decide(ledger: Ledger, client: BatchClient, tag: str, batch_id: BatchId | No
         return f"{tag}: taken as {batch_id}"
 
 
-def _settle(
-    ledger: Ledger,
-    client: BatchClient,
-    intent: IntentRow,
-    settle_seconds: float,
-    clock: Clock,
-    found: Reconciliation,
-) -> None:
-    assert intent.doubt_at is not None
-    due_at = intent.doubt_at + timedelta(seconds=settle_seconds)
-    if clock() < due_at:
-        found.waiting.append((intent, f"left alone until {due_at:%H:%M:%S} UTC, for a late answer to show"))
-        return
-    listed = list_since(ledger, client, intent, clock)
-    if intent.candidates is None:
-        candidates = [b.id for b in listed.values() if b.requests == intent.requests and not _owned(ledger, b.id)]
-        ledger.candidates_frozen(intent, candidates, at=clock())
-        crash_point("reconcile.after_freeze")
-    else:
-        candidates = [BatchId(candidate) for candidate in json.loads(intent.candidates)]
-    for candidate in candidates:
-        seen = listed.get(candidate) or client.retrieve(candidate)
-        if _owned(ledger, candidate):
-            continue
-        if not seen.ended:
-            found.waiting.append((intent, f"{candidate} may be it; waiting for its end"))
-            return
-        if _peek(ledger, client, intent, seen, clock, found):
-            return
-    ledger.intent_absent(intent, at=clock())
-    crash_point("reconcile.after_absent")
-    found.absent.append(intent)
+def give_up(ledger: Ledger, client: BatchClient, batch_id: BatchId, *, clock: Clock) -> str:
+    """A person's word that a batch of ours was deleted at the API: its answers can never be had.
 
-
-def _peek(
-    ledger: Ledger,
-    client: BatchClient,
-    intent: IntentRow,
-    seen: BatchSeen,
-    clock: Clock,
-    found: Reconciliation,
-) -> bool:
-    """Look at the first custom_id of an ended candidate; True when the intent is settled by it."""
-    line = client.first_result(seen.id)
-    custom_id = line.get("custom_id") if line else None
-    if not isinstance(custom_id, str):
-        raise ApiUnclear(f"the results of {seen.id} show no custom_id; decided nothing")
-    tag = custom_id.rpartition("-")[0]
-    crash_point("reconcile.after_peek")
-    if tag == intent.tag:
-        ledger.intent_live(intent, seen, at=clock(), move="batch adopted")
-        ledger.batch_seen(seen, at=clock())
-        found.adopted.append((intent, seen.id))
-        return True
-    owner = ledger.intent_by_tag(tag)
-    if owner is not None and owner.state is IntentState.DOUBT:
-        ledger.intent_live(owner, seen, at=clock(), move="batch adopted")
-        ledger.batch_seen(seen, at=clock())
-        found.adopted.append((owner, seen.id))
-        return False
-    if owner is None and tag.startswith(f"{ledger.id}-"):
-        raise ForgottenBatch(
-            f"batch {seen.id} carries a tag of this ledger that it does not know: the ledger is older than what it "
-            "sent (restored from a backup?); nothing is sent until that is mended"
-        )
-    ledger.batch_foreign(seen, at=clock())
-    return False
-
-
-def list_since(ledger: Ledger, client: BatchClient, intent: IntentRow, clock: Clock) -> dict[BatchId, BatchSeen]:
-    """All batches newer than the intent's watermark, newest first; complete, or an error.
-
-    Complete means: no page failed, the watermark was reached (where it was deleted at the API: the
-    list was read to its end and an older batch of ours was in it), and every batch recorded after
-    the intent is there. Order is that of our intents, never that of a clock.
+    Raises:
+        UsageError: it is not ours, is collected, or the API still has it.
+        ApiUnclear: the API does not say whether it has it.
     """
-    listed, reached = _pages_back_to(ledger, client, intent.watermark, clock)
-    sent = ledger.sent_batches()
-    older = {batch_id for batch_id, intent_id in sent.items() if intent_id < intent.id}
-    if (intent.watermark is not None or older) and not reached and not older & listed.keys():
-        raise ApiUnclear("the list of batches does not reach back to what was seen before; decided nothing")
-    missing = [batch_id for batch_id, intent_id in sent.items() if intent_id > intent.id and batch_id not in listed]
-    if missing:
-        raise ApiUnclear(f"the list of batches lacks {missing[0]}, which exists; decided nothing")
-    return listed
-
-
-def _pages_back_to(
-    ledger: Ledger, client: BatchClient, watermark: BatchId | None, clock: Clock
-) -> tuple[dict[BatchId, BatchSeen], bool]:
-    """Batches newer than `watermark`, and whether it was met before the list's end."""
-    listed: dict[BatchId, BatchSeen] = {}
-    after: BatchId | None = None
-    while True:
-        page: Page = client.page(after_id=after)
-        ledger.pin_workspace(page.workspace_id, at=clock())
-        before = len(listed)
-        for seen in page.batches:
-            if seen.id == watermark:
-                return listed, True
-            listed[seen.id] = seen
-        if page.has_more and len(listed) == before:
-            raise ApiUnclear("the list of batches repeats itself; decided nothing")
-        if not page.has_more or not page.batches:
-            return listed, False
-        after = page.batches[-1].id
+    known = ledger.batch(batch_id)
+    chunk = ledger.chunk(known.chunk_id) if known is not None and known.chunk_id is not None else None
+    if chunk is None or chunk.state not in (ChunkState.LIVE, ChunkState.ENDED) or chunk.batch_id != batch_id:
+        raise UsageError(f"{batch_id} is no batch of this ledger that waits to be collected")
+    try:
+        client.retrieve(batch_id)
+    except ApiRefused as refused:
+        if refused.status != 404:
+            raise
+    else:
+        raise UsageError(f"the API still has {batch_id}: it is collected once it has ended")
+    reason = f"batch {batch_id} was deleted at the API before it was collected; what it answered was paid"
+    ledger.batch_gone(chunk, reason, at=clock())
+    return f"{batch_id}: given up; the {chunk.requests:,} records of chunk {chunk.partition_key} become dead letters"
 
 
 def _owned(ledger: Ledger, batch_id: BatchId) -> bool:

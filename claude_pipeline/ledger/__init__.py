@@ -1,6 +1,8 @@
 """What was sent and what became of it: the ledger of snapshots, chunks, intents, batches, events."""
 
-from claude_pipeline.ledger.ledger import Ledger, SnapshotProgress
+from claude_pipeline.ledger.ledger import Ledger
+from claude_pipeline.ledger.lock import Hold
+from claude_pipeline.ledger.progress import SnapshotProgress
 from claude_pipeline.ledger.record import (
     BatchId,
     BatchRow,
@@ -14,6 +16,7 @@ from claude_pipeline.ledger.record import (
     SnapshotId,
     SnapshotRow,
     Spend,
+    Stop,
     Tag,
     Walls,
 )
@@ -27,6 +30,7 @@ __all__ = [
     "ChunkRow",
     "ChunkState",
     "Collected",
+    "Hold",
     "IntentRow",
     "IntentState",
     "Ledger",
@@ -39,6 +43,7 @@ __all__ = [
     "SnapshotRow",
     "SnapshotState",
     "Spend",
+    "Stop",
     "Tag",
     "Walls",
 ]

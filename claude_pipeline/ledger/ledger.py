@@ -6,59 +6,37 @@ asked of it.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Select, func, select
 
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.record import BatchId, BatchRow, ChunkRow, IntentRow, Part, SnapshotId, SnapshotRow
+from claude_pipeline.ledger.hand_moves import HandMoves
+from claude_pipeline.ledger.progress import Count, SnapshotProgress, needs_work, progress_of
+from claude_pipeline.ledger.record import (
+    BatchId,
+    BatchRow,
+    BatchSeen,
+    ChunkRow,
+    IntentRow,
+    OldPart,
+    Part,
+    SnapshotId,
+    SnapshotRow,
+    Spend,
+    Tag,
+)
 from claude_pipeline.ledger.state import (
     TERMINAL,
     UNSETTLED_INTENTS,
     ChunkState,
-    SnapshotState,
 )
-from claude_pipeline.ledger.submit_moves import SubmitMoves
 
 
-@dataclass(frozen=True)
-class SnapshotProgress:
-    """A snapshot with the counts of its chunks: all that decisions need of it."""
-
-    snapshot: SnapshotRow
-    chunks: dict[ChunkState, int]
-    requests: dict[ChunkState, int]
-    due: int  # collected chunks whose unanswered requests another round may ask
-    waits_on: tuple[SnapshotId, ...]  # snapshots whose answers it waits for, not yet settled
-    waited_on: tuple[SnapshotId, ...]  # of those it named, settled ones: its wait may be over
-    last_collected_at: datetime | None
-    cost_units: int
-
-    @property
-    def pending(self) -> int:
-        """Chunks that are not at their end."""
-        return sum(count for state, count in self.chunks.items() if state not in TERMINAL)
-
-    @property
-    def settled(self) -> bool:
-        """Nothing of it is on its way, and nothing is left to ask."""
-        return self.snapshot.state is not SnapshotState.LOADED and not (self.pending or self.due or self.waits_on)
-
-
-class _Count(NamedTuple):
-    """The chunks of a snapshot in one state."""
-
-    state: ChunkState
-    chunks: int
-    requests: int
-    last: datetime | None  # collected_at
-    cost_units: int
-
-
-class Ledger(SubmitMoves):
+class Ledger(HandMoves):
     """An open ledger; see `Store.open`."""
 
     def snapshot(self, workload: str, snapshot_id: str) -> SnapshotRow | None:
@@ -97,6 +75,37 @@ class Ledger(SubmitMoves):
 
     def chunk(self, chunk_id: int) -> ChunkRow:
         return next(ChunkRow.of(row) for row in self._rows(select(table.chunk).where(table.chunk.c.id == chunk_id)))
+
+    def too_large(self, workload: str) -> list[ChunkRow]:
+        """Chunks that the API refused as too large, of more than one request, that are still wanted."""
+        chunk, snapshot = table.chunk, table.snapshot
+        query = (
+            select(chunk)
+            .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
+            .where(
+                chunk.c.workload == workload,
+                chunk.c.state == ChunkState.FAILED,
+                chunk.c.error_type == "request_too_large",
+                chunk.c.requests > 1,
+                chunk.c.plan_number == snapshot.c.plan_number,
+                snapshot.c.canceled_at.is_(None),
+            )
+            .order_by(chunk.c.id)
+        )
+        return [ChunkRow.of(row) for row in self._rows(query)]
+
+    def live_of_canceled(self) -> list[ChunkRow]:
+        """Chunks at the API whose snapshot a person canceled, and whose batch was not asked to cancel yet."""
+        chunk, snapshot = table.chunk, table.snapshot
+        query = (
+            select(chunk)
+            .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
+            .where(
+                snapshot.c.canceled_at.is_not(None), chunk.c.state == ChunkState.LIVE, chunk.c.cancel_asked_at.is_(None)
+            )
+            .order_by(chunk.c.id)
+        )
+        return [ChunkRow.of(row) for row in self._rows(query)]
 
     def chunk_by_key(self, workload: str, snapshot: str, key: str) -> ChunkRow | None:
         query = select(table.chunk).where(
@@ -137,6 +146,37 @@ class Ledger(SubmitMoves):
             query = query.where(table.chunk.c.state == ChunkState.LIVE)
         return [BatchRow.of(row) for row in self._rows(query)]
 
+    def chunk_to_remember(self, share: str, *, requests: int) -> ChunkRow | None:
+        """The chunk not known to be sent whose params' checksum begins with `share`, of that size."""
+        free = [ChunkState.READY, ChunkState.HELD, ChunkState.FAILED, ChunkState.CANCELED]
+        query = select(table.chunk).where(
+            table.chunk.c.params_sha256.startswith(share, autoescape=True),
+            table.chunk.c.requests == requests,
+            table.chunk.c.state.in_(free),
+            table.chunk.c.batch_id.is_(None),
+        )
+        return next((ChunkRow.of(row) for row in self._rows(query.order_by(table.chunk.c.id))), None)
+
+    def orphan_with(self, prefix: str, *, requests: int) -> tuple[Tag, BatchSeen] | None:
+        """A batch of ours that no chunk has, whose tag begins with `prefix`, of that size."""
+        batch = table.batch
+        query = select(batch).where(
+            batch.c.chunk_id.is_(None),
+            batch.c.paid_twice == 0,
+            batch.c.tag.startswith(prefix, autoescape=True),
+            batch.c.requests == requests,
+        )
+        row = next(iter(self._rows(query)), None)
+        if row is None:
+            return None
+        counts = json.loads(row["counts"] or "{}")
+        times = {name: row[name] for name in ("created_at", "expires_at", "ended_at", "archived_at")}
+        return Tag(row["tag"]), BatchSeen(row["id"], row["status"], row["requests"], counts, **times)
+
+    def paid_twice(self) -> list[BatchRow]:
+        """Batches accepted after their chunk was sent again: the residual risk, when it happens."""
+        return [BatchRow.of(row) for row in self._rows(select(table.batch).where(table.batch.c.paid_twice == 1))]
+
     def batch(self, batch_id: str) -> BatchRow | None:
         return next(iter(self.batches(ids=[batch_id])), None)
 
@@ -164,18 +204,39 @@ class Ledger(SubmitMoves):
             .where(
                 part.c.workload == workload,
                 part.c.kind.in_(["answered", "rest"]),
-                part.c.current == 1,
-                part.c.plan_number == snapshot.c.merged_plan,
-                part.c.created_at <= snapshot.c.merged_at,
+                part.c.merged == 1,
             )
             .order_by(snapshot.c.partition, snapshot.c.number, part.c.kind, part.c.chunk_id, part.c.path)
         )
         return [Part.of(row) for row in self._rows(query)]
 
+    def superseded_parts(self, workload: str) -> list[OldPart]:
+        """Merged rows that the last merge of their snapshot does not count in."""
+        part, snapshot = table.part, table.snapshot
+        query = (
+            select(part)
+            .join(snapshot, (snapshot.c.workload == part.c.workload) & (snapshot.c.id == part.c.snapshot))
+            .where(
+                part.c.workload == workload,
+                part.c.kind.in_(["answered", "rest"]),
+                part.c.merged == 0,
+                (part.c.current == 0) | (part.c.plan_number < snapshot.c.merged_plan),
+            )
+        )
+        return [OldPart.of(row) for row in self._rows(query)]
+
     def sent_batches(self) -> dict[BatchId, int]:
         """Batches of ours, each with the id of its intent: the order in which they were sent."""
-        query = select(table.intent.c.batch_id, table.intent.c.id).where(table.intent.c.batch_id.is_not(None))
+        batch_id, watermark = table.intent.c.batch_id, table.intent.c.watermark
+        # A batch that a rebuild remembered has itself as watermark: its place in our order is not known.
+        known = batch_id.is_not(None) & (watermark.is_(None) | (watermark != batch_id))
+        query = select(batch_id, table.intent.c.id).where(known)
         return {BatchId(row["batch_id"]): row["id"] for row in self._rows(query.order_by(table.intent.c.id))}
+
+    def measures(self) -> dict[str, str]:
+        """How the warehouse measures the answers of each workload that says so."""
+        query = select(table.workload.c.name, table.workload.c.measure).where(table.workload.c.measure.is_not(None))
+        return {row["name"]: row["measure"] for row in self._rows(query)}
 
     def workloads(self) -> list[str]:
         return [row["name"] for row in self._rows(select(table.workload.c.name).order_by(table.workload.c.name))]
@@ -192,37 +253,53 @@ class Ledger(SubmitMoves):
                 chunk.c.state,
                 func.count().label("chunks"),
                 func.sum(chunk.c.requests).label("requests"),
-                func.max(chunk.c.collected_at).label("last"),
                 func.sum(chunk.c.cost_units).label("cost"),
             )
             .where(chunk.c.workload == workload)
             .group_by(chunk.c.snapshot, chunk.c.state)
         )
+        snapshot = table.snapshot
         due = (
             select(chunk.c.snapshot, func.count().label("due"))
+            .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
             .where(
                 chunk.c.workload == workload,
                 chunk.c.retryable > 0,
                 chunk.c.next_round_cut == 0,
-                chunk.c.round < max_rounds,
+                # What met the account's stop was never tried: it costs no round.
+                (chunk.c.round < snapshot.c.rounds_used + max_rounds)
+                | (chunk.c.round < chunk.c.rounds_before + max_rounds)
+                | (chunk.c.stopped > 0),
+                snapshot.c.canceled_at.is_(None),
+            )
+            .group_by(chunk.c.snapshot)
+        )
+        passed_on = (
+            select(chunk.c.snapshot, func.count().label("due"))
+            .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
+            .where(
+                chunk.c.workload == workload,
+                chunk.c.moves_on > 0,
+                chunk.c.next_level_cut == 0,
+                snapshot.c.canceled_at.is_(None),
             )
             .group_by(chunk.c.snapshot)
         )
         waits = select(table.snapshot_wait).where(table.snapshot_wait.c.workload == workload)
-        by_snapshot: dict[str, list[_Count]] = {}
+        by_snapshot: dict[str, list[Count]] = {}
         for row in self._rows(counted):
             state, cost = ChunkState(row["state"]), int(row["cost"] or 0)
-            by_snapshot.setdefault(row["snapshot"], []).append(
-                _Count(state, row["chunks"], int(row["requests"]), row["last"], cost)
-            )
-        due_of = {row["snapshot"]: row["due"] for row in self._rows(due)}
+            by_snapshot.setdefault(row["snapshot"], []).append(Count(state, row["chunks"], int(row["requests"]), cost))
+        due_of = Counter({row["snapshot"]: row["due"] for row in self._rows(due)})
+        due_of.update({row["snapshot"]: row["due"] for row in self._rows(passed_on)})
+        due_of.update(refused.snapshot for refused in self.too_large(workload))
         waits_of: dict[str, list[SnapshotId]] = {}
         for row in self._rows(waits):
             waits_of.setdefault(row["snapshot"], []).append(row["waits_on"])
         snapshots = self.snapshots(workload)
         settled = self._settled(snapshots, by_snapshot, due_of)
         result = [
-            _progress(s, by_snapshot.get(s.id, []), due_of.get(s.id, 0), waits_of.get(s.id, []), settled)
+            progress_of(s, by_snapshot.get(s.id, []), due_of.get(s.id, 0), waits_of.get(s.id, []), settled)
             for s in snapshots
         ]
         return [p for p in result if all_merged or needs_work(p)]
@@ -230,7 +307,7 @@ class Ledger(SubmitMoves):
     def _settled(
         self,
         snapshots: list[SnapshotRow],
-        counts: dict[str, list[_Count]],
+        counts: dict[str, list[Count]],
         due: dict[str, int],
     ) -> set[str]:
         """Snapshots with nothing of their own on its way. What they wait for themselves does not count:
@@ -256,18 +333,34 @@ class Ledger(SubmitMoves):
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def answered(self, workload: str, model: str) -> tuple[int, int]:
+        """Answers of a model in a workload so far, and their output tokens."""
+        spend, chunk = table.spend, table.chunk
+        sums = (func.coalesce(func.sum(column), 0) for column in (spend.c.requests, spend.c.output_tokens))
+        of = (chunk.c.workload == workload) & (spend.c.model == model)
+        query = select(*sums).select_from(spend).join(chunk, chunk.c.id == spend.c.chunk_id).where(of)
+        with self._reading() as connection:
+            requests, tokens = connection.execute(query).one()
+        return int(requests), int(tokens)
+
+    def spent(self, workload: str, *, snapshot: str) -> list[Spend]:
+        """What the collected chunks of a snapshot cost, by chunk and model."""
+        spend, chunk = table.spend, table.chunk
+        of = (chunk.c.workload == workload) & (chunk.c.snapshot == snapshot)
+        query = select(spend).join(chunk, chunk.c.id == spend.c.chunk_id).where(of).order_by(chunk.c.id)
+        return [Spend.of(row) for row in self._rows(query)]
+
     def last_publication(self) -> tuple[int, datetime] | None:
         """Version and moment of the newest published warehouse."""
         query = select(table.publication).order_by(table.publication.c.version.desc()).limit(1)
         return next(((row["version"], row["published_at"]) for row in self._rows(query)), None)
 
     def unpublished(self, workload: str) -> tuple[str, ...]:
-        """Partitions with a snapshot merged after the last publication."""
-        last = self.last_publication()
-        merged = table.snapshot.c.merged_at
-        query = select(table.snapshot.c.partition).where(table.snapshot.c.workload == workload, merged.is_not(None))
-        if last is not None:
-            query = query.where(merged > last[1])
+        """Partitions with a merge that no publication has shown yet."""
+        shown = func.coalesce(table.snapshot.c.published_merge, 0)
+        query = select(table.snapshot.c.partition).where(
+            table.snapshot.c.workload == workload, table.snapshot.c.merge_number > shown
+        )
         return tuple(sorted({row["partition"] for row in self._rows(query)}))
 
     def dump(self, name: str) -> Iterator[dict[str, object]]:
@@ -281,30 +374,3 @@ class Ledger(SubmitMoves):
     def _rows(self, query: Select) -> list:  # type: ignore[type-arg]
         with self._reading() as connection:
             return list(connection.execute(query).mappings())
-
-
-def needs_work(progress: SnapshotProgress) -> bool:
-    """Whether anything of a snapshot is still to be done, merging included."""
-    if progress.snapshot.state is SnapshotState.LOADED:
-        return False  # only materializing it again, as a person or a schedule does, plans it
-    merged_at = progress.snapshot.merged_at
-    if progress.snapshot.state is not SnapshotState.MERGED or merged_at is None:
-        return True
-    if progress.pending or progress.due or progress.waits_on or progress.waited_on:
-        return True
-    return progress.last_collected_at is not None and progress.last_collected_at > merged_at
-
-
-def _progress(
-    snapshot: SnapshotRow, counts: list[_Count], due: int, waits: list[SnapshotId], settled: set[str]
-) -> SnapshotProgress:
-    return SnapshotProgress(
-        snapshot=snapshot,
-        chunks={count.state: count.chunks for count in counts},
-        requests={count.state: count.requests for count in counts},
-        due=due,
-        waits_on=tuple(w for w in waits if w not in settled),
-        waited_on=tuple(w for w in waits if w in settled),
-        last_collected_at=max((count.last for count in counts if count.last is not None), default=None),
-        cost_units=sum(count.cost_units for count in counts),
-    )

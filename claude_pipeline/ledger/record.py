@@ -47,8 +47,13 @@ class SnapshotRow(_Row):
     rejected: int | None
     merged_at: datetime | None
     merged_plan: int | None
+    merge_number: int
+    merged_chunks: int | None
+    published_merge: int | None
     succeeded: int | None
     dead: int | None
+    canceled_at: datetime | None
+    rounds_used: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", SnapshotState(self.state))
@@ -66,6 +71,7 @@ class ChunkRow(_Row):
     number: int
     plan_number: int
     model: str
+    max_tokens: int | None
     state: ChunkState
     requests: int
     size_bytes: int
@@ -89,11 +95,18 @@ class ChunkRow(_Row):
     canceled: int | None
     expired: int | None
     retryable: int | None
+    stopped: int | None
     invalid: int | None
     input_tokens: int | None
     output_tokens: int | None
     cost_units: int | None
     next_round_cut: int
+    cancel_asked_at: datetime | None
+    kept_units: int | None
+    waits_for: str | None
+    rounds_before: int
+    moves_on: int | None
+    next_level_cut: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", ChunkState(self.state))
@@ -138,6 +151,7 @@ class BatchRow(_Row):
     ended_at: datetime | None
     archived_at: datetime | None
     counts: str | None
+    paid_twice: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,14 @@ class Part(_Row):
     chunk_id: int | None
     rows: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class OldPart(_Row):
+    """A part that a later merge took the place of."""
+
+    path: str
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -178,6 +200,7 @@ class NewChunk:
     number: int
     plan_number: int
     model: str
+    max_tokens: int
     requests: int
     size_bytes: int
     reserve_units: int
@@ -187,6 +210,8 @@ class NewChunk:
     params_sha256: str
     index_path: str
     index_sha256: str
+    waits_for: str | None = None  # key of the chunk that fills the prompt cache for it
+    rounds_before: int = 0  # of a cascade's earlier levels: its own count from here
 
 
 @dataclass(frozen=True)
@@ -211,6 +236,10 @@ class Collected:
     retryable: int
     invalid: int
     spend: tuple[Spend, ...]
+    stopped: int = 0  # of the retryable: those that met the account's stop
+    stop: str | None = None  # what the API said of the account
+    moves_on: int = 0  # requests whose records a cascade's next model is asked about
+    kept_units: int = 0  # reserve of answers that were billed, or may have been, though nobody can say how much
 
     @property
     def input_tokens(self) -> int:
@@ -244,6 +273,29 @@ class BatchSeen:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Why nothing is sent for this account, and from when on one chunk may be sent to see whether it is over."""
+
+    kind: str  # key, account (said at a create), lines (said in result lines), outdated (the ledger forgot batches)
+    reason: str
+    since: datetime
+    tries: int
+    retry_at: datetime
+    probe: int | None = None  # the chunk that was sent to see; its results tell
+
+    @property
+    def sentence(self) -> str:
+        """For people: what, since when, the way out."""
+        if self.kind == "outdated":
+            return self.reason
+        when = "while one batch shows whether it is over" if self.probe else f"until {self.retry_at:%H:%M:%S} UTC"
+        return (
+            f"nothing is sent since {self.since:%Y-%m-%d %H:%M} UTC: {self.reason}; mend it, then `claude-pipeline resume`"
+            f" (or wait: nothing is tried {when})"
+        )
+
+
+@dataclass(frozen=True)
 class Walls:
     """What an intent may not pass; money in 1e-10 USD, None where there is no wall."""
 
@@ -251,3 +303,4 @@ class Walls:
     batches_in_flight: int
     snapshot_units: int | None
     ledger_units: int | None
+    day_units: int | None = None  # of the workload, on a UTC day

@@ -11,12 +11,13 @@ from sqlalchemy import delete as delete_rows
 
 from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.ledger import table
+from claude_pipeline.ledger.account_moves import AccountMoves
 from claude_pipeline.ledger.record import NewChunk, Part, PlanCounts, SnapshotId, SnapshotRow
 from claude_pipeline.ledger.state import ChunkState, SnapshotState
-from claude_pipeline.ledger.store import Store, require
+from claude_pipeline.ledger.store import require
 
 
-class SnapshotMoves(Store):
+class SnapshotMoves(AccountMoves):
     """What may happen to a snapshot."""
 
     def register_workload(self, name: str, *, source: Path | None, cadence: str, at: datetime) -> None:
@@ -123,6 +124,7 @@ class SnapshotMoves(Store):
                 snapshot,
                 state=SnapshotState.PLANNED,
                 plan_number=snapshot.plan_number + 1,
+                canceled_at=None,
                 plan_path=plan_path,
                 plan_sha256=plan_sha256,
                 planned_at=at,
@@ -165,6 +167,46 @@ class SnapshotMoves(Store):
             .where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)
             .values(next_round_cut=1)
         )
+        # The plan looked at what is collected; what is still at the API may have to move on under it.
+        connection.execute(
+            update(table.chunk)
+            .where(
+                table.chunk.c.workload == snapshot.workload,
+                table.chunk.c.snapshot == snapshot.id,
+                table.chunk.c.state == ChunkState.DONE,
+            )
+            .values(next_level_cut=1)
+        )
+
+    def next_level_cut(
+        self,
+        snapshot: SnapshotRow,
+        *,
+        of_chunks: Sequence[int],
+        chunks: Sequence[NewChunk],
+        waits_on: Iterable[SnapshotId],
+        at: datetime,
+    ) -> None:
+        """Register the chunks that ask a cascade's next model about what `of_chunks` pass on; `waits_on` are
+        snapshots in which some of it is on its way."""
+        with self._writing() as connection:
+            for chunk_id in of_chunks:
+                moved = connection.execute(
+                    update(table.chunk)
+                    .where(table.chunk.c.id == chunk_id, table.chunk.c.next_level_cut == 0)
+                    .values(next_level_cut=1)
+                )
+                require(moved.rowcount, f"chunk {chunk_id} was passed on already")
+            self._wait(connection, snapshot, waits_on)
+            self._add_chunks(connection, snapshot, chunks, at)
+            detail = f"{sum(c.requests for c in chunks)} requests in {len(chunks)} chunks"
+            self._snapshot_event(connection, "next level cut", snapshot, at, detail)
+
+    def workload_measured(self, name: str, measure: str | None) -> None:
+        """Note how the warehouse measures the answers of a workload; safe to call each time."""
+        with self._writing() as connection:
+            known = table.workload.c.name == name
+            connection.execute(update(table.workload).where(known).values(measure=measure))
 
     def next_round_cut(
         self, snapshot: SnapshotRow, *, of_chunks: Sequence[int], chunks: Sequence[NewChunk], at: datetime
@@ -206,9 +248,22 @@ class SnapshotMoves(Store):
             )
 
     def snapshot_merged(
-        self, snapshot: SnapshotRow, *, succeeded: int, dead: int, rest: Part | None, at: datetime
+        self,
+        snapshot: SnapshotRow,
+        *,
+        succeeded: int,
+        dead: int,
+        answered: Sequence[Part],
+        rest: Part | None,
+        chunks_done: int,
+        at: datetime,
     ) -> None:
-        """Each record has its final outcome on disk: the chunks' answered parts, and `rest`."""
+        """Each record has its final outcome on disk: in the `answered` parts of its chunks, and in `rest`.
+
+        `chunks_done` is how many of its chunks were collected when these were read: with one more, it
+        merges again.
+        """
+        parts = [part.path for part in [*answered, *([rest] if rest is not None else [])]]
         with self._writing() as connection:
             self._move_snapshot(
                 connection,
@@ -216,20 +271,18 @@ class SnapshotMoves(Store):
                 state=SnapshotState.MERGED,
                 merged_at=at,
                 merged_plan=snapshot.plan_number,
+                merge_number=snapshot.merge_number + 1,
+                merged_chunks=chunks_done,
                 succeeded=succeeded,
                 dead=dead,
             )
-            connection.execute(
-                update(table.part)
-                .where(
-                    table.part.c.workload == snapshot.workload,
-                    table.part.c.snapshot == snapshot.id,
-                    table.part.c.kind == "rest",
-                )
-                .values(current=0)
-            )
+            of_snapshot = (table.part.c.workload == snapshot.workload) & (table.part.c.snapshot == snapshot.id)
+            of_rest = of_snapshot & (table.part.c.kind == "rest")
+            connection.execute(update(table.part).where(of_rest).values(current=0))
+            connection.execute(update(table.part).where(of_snapshot).values(merged=0))
             if rest is not None:
                 self._add_part(connection, rest, at)
+            connection.execute(update(table.part).where(table.part.c.path.in_(parts)).values(merged=1))
             self._snapshot_event(
                 connection,
                 "snapshot merged",
@@ -240,10 +293,17 @@ class SnapshotMoves(Store):
                 after=SnapshotState.MERGED,
             )
 
-    def published(self, version: int, *, path: str, at: datetime) -> None:
-        """A version of the warehouse is out."""
+    def published(self, version: int, *, path: str, snapshots: Iterable[SnapshotRow], at: datetime) -> None:
+        """A version of the warehouse is out, with these snapshots as they were merged then."""
         with self._writing() as connection:
             connection.execute(insert(table.publication).values(version=version, path=path, published_at=at))
+            for snapshot in snapshots:
+                if snapshot.published_merge != snapshot.merge_number:
+                    connection.execute(
+                        update(table.snapshot)
+                        .where(table.snapshot.c.workload == snapshot.workload, table.snapshot.c.id == snapshot.id)
+                        .values(published_merge=snapshot.merge_number)
+                    )
             self._event(connection, "warehouse published", at, detail=f"v{version}")
 
     def _move_snapshot(self, connection: Connection, snapshot: SnapshotRow, **columns: object) -> None:

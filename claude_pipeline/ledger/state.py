@@ -1,10 +1,13 @@
 """States of a chunk, an intent and a snapshot, and which moves are allowed.
 
 chunk     held ⇄ ready → sending → live → ended → done
-                  ↑________|        |_______|→ canceled
+                  ↑________|        |_______|→ canceled   (its results are gone for ever)
+          held, ready → canceled → ready             (withdrawn; a person sends it again)
           ready, sending → failed → ready            (a person sends it again)
+          failed → canceled                          (too large: its halves take its place)
 intent    open → doubt → live → closed
           open → live | rejected;  doubt → absent
+          rejected, absent → live                    (it shows up after all, and was not sent again)
 snapshot  loaded → planned → merged → planned | merged   (a repaired chunk merges again)
 """
 
@@ -42,21 +45,23 @@ class SnapshotState(StrEnum):
 
 
 CHUNK_MOVES: dict[ChunkState, frozenset[ChunkState]] = {
-    ChunkState.HELD: frozenset({ChunkState.READY, ChunkState.CANCELED}),
-    ChunkState.READY: frozenset({ChunkState.HELD, ChunkState.SENDING, ChunkState.FAILED, ChunkState.CANCELED}),
+    ChunkState.HELD: frozenset({ChunkState.READY, ChunkState.CANCELED, ChunkState.LIVE}),
+    ChunkState.READY: frozenset(
+        {ChunkState.HELD, ChunkState.SENDING, ChunkState.FAILED, ChunkState.CANCELED, ChunkState.LIVE}
+    ),
     ChunkState.SENDING: frozenset({ChunkState.READY, ChunkState.LIVE, ChunkState.FAILED}),
     ChunkState.LIVE: frozenset({ChunkState.ENDED, ChunkState.CANCELED}),
     ChunkState.ENDED: frozenset({ChunkState.DONE, ChunkState.CANCELED}),
     ChunkState.DONE: frozenset(),
-    ChunkState.FAILED: frozenset({ChunkState.READY}),
-    ChunkState.CANCELED: frozenset({ChunkState.READY}),
+    ChunkState.FAILED: frozenset({ChunkState.READY, ChunkState.CANCELED, ChunkState.LIVE}),
+    ChunkState.CANCELED: frozenset({ChunkState.READY, ChunkState.LIVE}),
 }
 INTENT_MOVES: dict[IntentState, frozenset[IntentState]] = {
     IntentState.OPEN: frozenset({IntentState.DOUBT, IntentState.LIVE, IntentState.REJECTED}),
     IntentState.DOUBT: frozenset({IntentState.LIVE, IntentState.ABSENT}),
     IntentState.LIVE: frozenset({IntentState.CLOSED}),
-    IntentState.REJECTED: frozenset(),
-    IntentState.ABSENT: frozenset(),
+    IntentState.REJECTED: frozenset({IntentState.LIVE}),
+    IntentState.ABSENT: frozenset({IntentState.LIVE}),
     IntentState.CLOSED: frozenset(),
 }
 TERMINAL = frozenset({ChunkState.DONE, ChunkState.FAILED, ChunkState.CANCELED})

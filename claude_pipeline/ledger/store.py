@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    create_engine,
-    delete,
-    event,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import ProgrammingError
 
-from claude_pipeline.errors import LedgerDamaged, LedgerError, SettingInvalid
+from claude_pipeline.errors import LedgerDamaged, LedgerError, LedgerUnreachable, UsageError
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.lock import AdvisoryLocks, FileLocks, Locks, hold
-from claude_pipeline.ledger.migration import migrate, version_of
-
-BUSY_TIMEOUT_MS = 30_000
+from claude_pipeline.ledger.connection import become_writer, first_line, make_engine, name_of, parsed_url, told
+from claude_pipeline.ledger.lock import AdvisoryLocks, FileLocks, Hold, Locks, hold
+from claude_pipeline.ledger.migration import VERSION, migrate, version_of
 
 
 class Store:
@@ -35,18 +24,19 @@ class Store:
 
     def __init__(self, engine: Engine, locks_folder: Path) -> None:
         self._engine = engine
+        self.mark = locks_folder.parent / "ledger.mark"
         self._local = engine.dialect.name == "sqlite"
         try:
             with self._reading() as connection:
-                current = version_of(connection) > 0
-            if not current:
+                found = version_of(connection)
+            if found != VERSION:
                 locks_folder.mkdir(parents=True, exist_ok=True)
-            with hold(FileLocks(locks_folder), "migrate", wait=True), self._writing() as connection:
-                migrate(connection)
-        except DatabaseError as error:
-            raise LedgerDamaged(
-                f"the ledger at {engine.url.render_as_string(hide_password=True)} cannot be opened: "
-                f"{str(error.orig).splitlines()[0]}; restore a backup, or name another ledger"
+                with hold(FileLocks(locks_folder), "migrate", wait=True), self._writing() as connection:
+                    migrate(connection)
+        except ProgrammingError as error:
+            raise LedgerUnreachable(
+                f"the ledger at {name_of(engine)} cannot be used: {first_line(error.orig)}; its user must own the "
+                "database, or may make tables in its schema"
             ) from None
         self.id: str = self.get_setting("ledger_id") or ""
         self._locks: Locks = FileLocks(locks_folder) if self._local else AdvisoryLocks(engine, self.id)
@@ -59,27 +49,18 @@ class Store:
 
         Raises:
             SettingInvalid: the URL cannot be used.
-            LedgerDamaged, LedgerNewer: what is there cannot be used.
+            LedgerUnreachable, LedgerDamaged, LedgerNewer: what is there cannot be used.
         """
+        parsed = parsed_url(url) if url else URL.create("sqlite", database=str(path))
+        if parsed.get_backend_name() == "sqlite":
+            path = Path(parsed.database or "")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = make_engine(parsed)
         try:
-            parsed = make_url(url) if url else make_url(f"sqlite:///{path}")
-            if parsed.drivername == "postgresql":
-                parsed = parsed.set(drivername="postgresql+psycopg")
-            if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-                raise SettingInvalid("CLAUDE_PIPELINE_LEDGER_URL must be sqlite:///… or postgresql+psycopg://…")
-            if parsed.get_backend_name() == "sqlite":
-                path = Path(parsed.database or "")
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-                _prepare_sqlite(engine)
-            else:
-                engine = create_engine(parsed, pool_pre_ping=True)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise SettingInvalid(
-                f"CLAUDE_PIPELINE_LEDGER_URL cannot be used ({type(error).__name__}); write it as sqlite:///path or "
-                "postgresql+psycopg://user@host/database, the latter with `pip install claude-pipeline[postgres]`"
-            ) from None
-        return cls(engine, path.parent / "locks")
+            return cls(engine, path.parent / "locks")
+        except BaseException:
+            engine.dispose()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
@@ -91,24 +72,51 @@ class Store:
         self.close()
 
     @contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Hold the named lock of this ledger; yields whether it was taken (always, with `wait`)."""
-        with hold(self._locks, name, wait=wait) as taken:
-            yield taken
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[Hold]:
+        """Hold the named lock of this ledger; what it yields is true where it was taken (always, with `wait`)."""
+        with hold(self._locks, name, wait=wait) as held:
+            yield held
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
+        with told(self._engine), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         # SQLite: take the write lock at once; a deferred transaction that turns to writing can fail busy.
-        with self._engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        with (
+            told(self._engine),
+            self._engine.connect().execution_options(immediate=True) as connection,
+            connection.begin(),
+        ):
+            become_writer(connection)
             yield connection
 
     def _event(self, connection: Connection, move: str, at: datetime, **columns: Any) -> None:
         connection.execute(insert(table.event).values(move=move, at=at, **columns))
+
+    def copy_to(self, path: Path) -> int:
+        """A consistent copy of a SQLite ledger at `path`, taken while others write; returns its number of events.
+
+        Raises:
+            UsageError: the ledger is on PostgreSQL, which has its own tools.
+        """
+        if not self._local:
+            raise UsageError(f"the ledger is on PostgreSQL; copy it with pg_dump {name_of(self._engine)}")
+        with self._reading() as connection:
+            source = connection.connection.driver_connection
+            assert source is not None
+            target = sqlite3.connect(path)
+            try:
+                source.backup(target)  # restarts by itself where a write comes between its pages
+                check = target.execute("PRAGMA integrity_check").fetchone()[0]
+                if check != "ok":
+                    raise LedgerDamaged(f"the copy of the ledger is damaged ({check}); look at the disk")
+                target.execute("PRAGMA journal_mode = DELETE")  # one file, no WAL beside it
+                return int(target.execute("SELECT count(*) FROM event").fetchone()[0])
+            finally:
+                target.close()
 
     def get_setting(self, key: str) -> str | None:
         with self._reading() as connection:
@@ -127,23 +135,6 @@ class Store:
         done = connection.execute(update(table.setting).where(table.setting.c.key == key).values(value=value))
         if done.rowcount == 0:
             connection.execute(insert(table.setting).values(key=key, value=value))
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    """WAL with full sync: an intent survives power loss before its POST leaves."""
-
-    @event.listens_for(engine, "connect")
-    def _on_connect(raw: Any, _record: object) -> None:
-        raw.isolation_level = None  # we say BEGIN ourselves
-        cursor = raw.cursor()
-        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 def require(rowcount: int, sentence: str) -> None:

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import BudgetReached, LedgerError, WorkspaceMismatch
 from claude_pipeline.ledger import table
+from claude_pipeline.ledger.budget import budget_before
 from claude_pipeline.ledger.record import BatchId, BatchSeen, ChunkRow, Collected, IntentRow, Part, Tag, Walls
 from claude_pipeline.ledger.snapshot_moves import SnapshotMoves
 from claude_pipeline.ledger.state import (
-    IN_FLIGHT,
     ChunkState,
     IntentState,
     check_chunk_move,
@@ -25,7 +25,7 @@ from claude_pipeline.ledger.state import (
 )
 from claude_pipeline.ledger.store import require
 
-UNITS_PER_USD = 10_000_000_000
+CANCELED_BY_HAND = "canceled by hand"
 
 
 class QueueFull(LedgerError):
@@ -62,14 +62,17 @@ class SubmitMoves(SnapshotMoves):
             QueueFull: no room in the API's queue now; the chunk stays as it is.
         """
         with self._writing() as connection:
-            refusal = self._wall_before(connection, chunk, walls)
+            refusal = self._wall_before(connection, chunk, walls, at)
             if refusal is None:
                 intent_id = self._open(connection, chunk, tag, watermark, at)
                 row = connection.execute(select(table.intent).where(table.intent.c.id == intent_id)).mappings().one()
-                return IntentRow.of(row)
-            if chunk.state is ChunkState.READY:
+            elif chunk.state is ChunkState.READY:
                 self._move(connection, chunk, ChunkState.HELD, at, move="chunk held", error=refusal)
-        raise BudgetReached(refusal)
+        if refusal is not None:
+            raise BudgetReached(refusal)
+        intent = IntentRow.of(row)
+        self.put_mark(intent.id)
+        return intent
 
     def _open(self, connection: Connection, chunk: ChunkRow, tag: Tag, watermark: BatchId | None, at: datetime) -> int:
         if chunk.state is ChunkState.HELD:
@@ -107,12 +110,17 @@ class SubmitMoves(SnapshotMoves):
         )
         return int(key[0])
 
-    def wall_before(self, chunk: ChunkRow, walls: Walls) -> str | None:
-        """The sentence of the budget that forbids sending a chunk now; None where none does."""
+    def wall_before(self, chunk: ChunkRow, walls: Walls, *, at: datetime) -> str | None:
+        """The sentence of the budget that forbids sending a chunk at that moment; None where none does."""
         with self._reading() as connection:
-            return self._budget_before(connection, chunk, walls)
+            return budget_before(connection, [chunk], walls, at)
 
-    def _wall_before(self, connection: Connection, chunk: ChunkRow, walls: Walls) -> str | None:
+    def wall_before_all(self, chunks: Sequence[ChunkRow], walls: Walls, *, at: datetime) -> str | None:
+        """As `wall_before`, of several chunks of one snapshot together."""
+        with self._reading() as connection:
+            return budget_before(connection, chunks, walls, at)
+
+    def _wall_before(self, connection: Connection, chunk: ChunkRow, walls: Walls, at: datetime) -> str | None:
         """As `wall_before`; raises QueueFull where only room is missing."""
         in_flight = table.chunk.c.state.in_([ChunkState.SENDING, ChunkState.LIVE])
         queued, batches = connection.execute(
@@ -123,19 +131,19 @@ class SubmitMoves(SnapshotMoves):
                 f"{batches} batches with {queued:,} requests are in the API's queue of {walls.queued_requests:,}; "
                 f"chunk {chunk.partition_key} waits for room"
             )
-        return self._budget_before(connection, chunk, walls)
+        return budget_before(connection, [chunk], walls, at)
 
-    def _budget_before(self, connection: Connection, chunk: ChunkRow, walls: Walls) -> str | None:
-        of_snapshot = (table.chunk.c.workload == chunk.workload) & (table.chunk.c.snapshot == chunk.snapshot)
-        if walls.snapshot_units is not None:
-            committed = _committed(connection, of_snapshot)
-            if committed + chunk.reserve_units > walls.snapshot_units:
-                return _over("budget_usd", committed, chunk.reserve_units, walls.snapshot_units)
-        if walls.ledger_units is not None:
-            committed = _committed(connection, None)
-            if committed + chunk.reserve_units > walls.ledger_units:
-                return _over("CLAUDE_PIPELINE_BUDGET_USD", committed, chunk.reserve_units, walls.ledger_units)
-        return None
+    def reserve_raised(self, chunk: ChunkRow, reserve_units: int, *, at: datetime) -> ChunkRow:
+        """What it may cost at most has become more since it was cut: prices rose."""
+        with self._writing() as connection:
+            unsent = table.chunk.c.state.in_([ChunkState.READY, ChunkState.HELD])
+            moved = connection.execute(
+                update(table.chunk).where(table.chunk.c.id == chunk.id, unsent).values(reserve_units=reserve_units)
+            )
+            if moved.rowcount:  # else it was sent meanwhile
+                detail = f"{chunk.reserve_units} -> {reserve_units} units"
+                self._chunk_event(connection, "reserve raised", chunk, at, detail=detail)
+            return self._chunk(connection, chunk.id)
 
     def intent_live(self, intent: IntentRow, seen: BatchSeen, *, at: datetime, move: str = "batch created") -> None:
         """The API accepted it under that batch id (`move="batch adopted"` when found later)."""
@@ -173,6 +181,7 @@ class SubmitMoves(SnapshotMoves):
                 error_type=error_type,
                 not_before=not_before,
             )
+            self._withdraw_if_canceled(connection, chunk.id, at)
 
     def intent_doubted(self, intent: IntentRow, *, reason: str, at: datetime) -> None:
         """No clear answer: nothing is sent again until the API's list has told."""
@@ -201,6 +210,24 @@ class SubmitMoves(SnapshotMoves):
             chunk = self._chunk_of(connection, intent)
             self._move_intent(connection, intent, IntentState.ABSENT, at)
             self._move(connection, chunk, ChunkState.READY, at, move="create was not accepted", intent_id=intent.id)
+            self._withdraw_if_canceled(connection, chunk.id, at)
+
+    def _withdraw_if_canceled(self, connection: Connection, chunk_id: int, at: datetime) -> None:
+        """A create under way when its snapshot was canceled is not made again."""
+        chunk = self._chunk(connection, chunk_id)
+        canceled = select(table.snapshot.c.canceled_at).where(
+            table.snapshot.c.workload == chunk.workload, table.snapshot.c.id == chunk.snapshot
+        )
+        if chunk.state is ChunkState.READY and connection.execute(canceled).scalar() is not None:
+            self._move(
+                connection,
+                chunk,
+                ChunkState.CANCELED,
+                at,
+                move="chunk canceled",
+                error=CANCELED_BY_HAND,
+                error_type=None,
+            )
 
     def batch_foreign(self, seen: BatchSeen, *, at: datetime) -> None:
         """A batch of our workspace that is not of this ledger."""
@@ -254,17 +281,19 @@ class SubmitMoves(SnapshotMoves):
                 canceled=collected.canceled,
                 expired=collected.expired,
                 retryable=collected.retryable,
+                stopped=collected.stopped,
+                moves_on=collected.moves_on,
                 invalid=collected.invalid,
                 input_tokens=collected.input_tokens,
                 output_tokens=collected.output_tokens,
                 cost_units=collected.cost_units,
+                kept_units=collected.kept_units,
             )
+            if collected.stop is not None:
+                self._stop_account(connection, "lines", collected.stop, at)
+            else:
+                self._settle_probe(connection, chunk.id, at)
             crash_point("chunk_collected.before_commit")
-
-    def chunk_ready_again(self, chunk: ChunkRow, *, at: datetime) -> None:
-        """A person sends a failed chunk again. Nothing of it was accepted, so nothing was paid."""
-        with self._writing() as connection:
-            self._move(connection, chunk, ChunkState.READY, at, move="chunk sent again by hand", error=None)
 
     def _move(
         self,
@@ -331,17 +360,3 @@ class SubmitMoves(SnapshotMoves):
 
     def _chunk_of(self, connection: Connection, intent: IntentRow) -> ChunkRow:
         return self._chunk(connection, intent.chunk_id)
-
-
-def _committed(connection: Connection, where: object) -> int:
-    """Spent by collected chunks plus reserved by those in flight."""
-    reserved = select(func.coalesce(func.sum(table.chunk.c.reserve_units), 0)).where(table.chunk.c.state.in_(IN_FLIGHT))
-    spent = select(func.coalesce(func.sum(table.chunk.c.cost_units), 0)).where(table.chunk.c.state == ChunkState.DONE)
-    if where is not None:
-        reserved, spent = reserved.where(where), spent.where(where)  # type: ignore[arg-type]
-    return int(connection.execute(reserved).scalar_one()) + int(connection.execute(spent).scalar_one())
-
-
-def _over(wall: str, committed: int, reserve: int, limit: int) -> str:
-    usd = [f"${units / UNITS_PER_USD:,.4f}" for units in (committed, reserve, limit)]
-    return f"would pass {wall}: {usd[0]} committed + {usd[1]} reserved for this chunk > {usd[2]}; raise {wall} to go on"

@@ -49,6 +49,23 @@ class Moment(TypeDecorator[datetime]):
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+class Words(TypeDecorator[str]):
+    """What others said, for people. PostgreSQL keeps no NUL and no database a lone surrogate: both become �."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        self.limit = limit  # characters
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        kept = value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return kept[: self.limit]
+
+
 def _one_of(column: str, states: type[ChunkState] | type[IntentState] | type[SnapshotState]) -> CheckConstraint:
     names = ", ".join(f"'{state.value}'" for state in states)
     return CheckConstraint(f"{column} IN ({names})", name=f"{column}_known")
@@ -58,10 +75,10 @@ Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite gives ids to INTE
 metadata = MetaData()
 
 setting = Table(
-    "setting",  # what the ledger knows of itself: ledger_id, schema_version, workspace_id, stopped
+    "setting",  # what the ledger knows of itself: ledger_id, schema_version, workspace_id, stop, first_watermark
     metadata,
     Column("key", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", Words, nullable=False),
 )
 
 workload = Table(
@@ -70,6 +87,7 @@ workload = Table(
     Column("name", String(63), primary_key=True),
     Column("source", Text),  # its YAML file; two living files with one name are refused
     Column("cadence", String(16), nullable=False),
+    Column("measure", Text),  # JSON: how the warehouse measures its answers; null: it has no labels and no score
     Column("created_at", Moment, nullable=False),
 )
 
@@ -98,8 +116,14 @@ snapshot = Table(
     # of the current merge
     Column("merged_at", Moment),
     Column("merged_plan", Integer),  # the plan_number it merged
+    Column("merge_number", Integer, nullable=False, default=0, server_default="0"),  # how often it was merged
+    Column("merged_chunks", Integer),  # of its chunks, those collected by then
+    Column("published_merge", Integer),  # the merge_number in the newest warehouse
     Column("succeeded", BigInteger),
     Column("dead", BigInteger),
+    # of a person's word
+    Column("canceled_at", Moment),  # nothing more of it is sent
+    Column("rounds_used", Integer, nullable=False, default=0, server_default="0"),  # before the last retry by hand
     CheckConstraint("merged_at IS NULL OR succeeded IS NOT NULL", name="merged_has_counts"),
     _one_of("state", SnapshotState),
     UniqueConstraint("workload", "partition", "number"),
@@ -124,6 +148,7 @@ chunk = Table(
     Column("number", Integer, nullable=False),
     Column("plan_number", Integer, nullable=False),
     Column("model", String(128), nullable=False),
+    Column("max_tokens", BigInteger),  # of each of its requests
     Column("state", String(16), nullable=False),
     Column("requests", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
@@ -138,8 +163,8 @@ chunk = Table(
     Column("moved_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),  # times it was sent
     Column("not_before", Moment),  # after a 429: when it may be tried again
-    Column("error", Text),  # why it failed or waits, for people
-    Column("error_type", String(64)),
+    Column("error", Words),  # why it failed or waits, for people
+    Column("error_type", Words(64)),  # as the API names it
     Column("batch_id", String(128)),
     # of what was collected
     Column("collected_at", Moment),
@@ -148,11 +173,19 @@ chunk = Table(
     Column("canceled", Integer),
     Column("expired", Integer),
     Column("retryable", Integer),  # of the unanswered: those another round may answer
+    Column("stopped", Integer),  # of the retryable: those that met the account's stop, not an error of their own
     Column("invalid", Integer),  # of the succeeded: answers outside the output schema
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cost_units", BigInteger),
     Column("next_round_cut", Integer, nullable=False, default=0),  # 1 once its retryables are in a later chunk
+    Column("cancel_asked_at", Moment),  # when the API was asked to cancel its batch
+    # of a cascade
+    Column("rounds_before", Integer, nullable=False, default=0, server_default="0"),  # of earlier levels
+    Column("moves_on", Integer),  # of its requests: those whose records the next model is asked about
+    Column("next_level_cut", Integer, nullable=False, default=0, server_default="0"),  # 1 once that was looked at
+    Column("kept_units", BigInteger),  # of the reserve: for answers whose cost nobody can know
+    Column("waits_for", String(32)),  # key of the chunk of its snapshot that fills the prompt cache first
     _one_of("state", ChunkState),
     CheckConstraint("state != 'done' OR collected_at IS NOT NULL", name="done_is_collected"),
     CheckConstraint("state NOT IN ('live', 'ended', 'done') OR batch_id IS NOT NULL", name="live_has_batch"),
@@ -173,7 +206,7 @@ intent = Table(
     Column("batch_id", String(128), unique=True),
     Column("created_at", Moment, nullable=False),
     Column("doubt_at", Moment),
-    Column("doubt_reason", Text),
+    Column("doubt_reason", Words),
     Column("candidates", Text),  # JSON list of batch ids, frozen when the settle time is over
     Column("settled_at", Moment),
     _one_of("state", IntentState),
@@ -195,13 +228,14 @@ batch = Table(
     Column("chunk_id", Big),  # null: not ours
     Column("tag", String(32)),
     Column("requests", Integer, nullable=False),
-    Column("status", String(32), nullable=False),
+    Column("status", Words(32), nullable=False),
     Column("created_at", Moment, nullable=False),  # all as the API says
     Column("expires_at", Moment),
     Column("ended_at", Moment),
     Column("archived_at", Moment),
     Column("counts", Text),  # JSON of request_counts when it ended
     Column("seen_at", Moment, nullable=False),  # by our clock
+    Column("paid_twice", Integer, nullable=False, default=0, server_default="0"),  # 1: its requests were sent again
     Index("batch_by_chunk", "chunk_id"),
 )
 
@@ -233,6 +267,7 @@ part = Table(
     Column("sha256", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("current", Integer, nullable=False, default=1),  # 0: superseded by a later merge
+    Column("merged", Integer, nullable=False, default=0, server_default="0"),  # 1: the last merge counts it in
     Index("part_by_snapshot", "workload", "snapshot", "kind"),
 )
 
@@ -257,6 +292,6 @@ event = Table(
     Column("batch_id", String(128)),
     Column("before", String(16)),
     Column("after", String(16)),
-    Column("detail", Text),
+    Column("detail", Words),
     Index("event_by_chunk", "chunk_id"),
 )

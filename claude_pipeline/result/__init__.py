@@ -1,19 +1,31 @@
 """Result rows: their columns, how raw lines become them, and how they meet the records again."""
 
 from claude_pipeline.result.answered import write_answered
+from claude_pipeline.result.measure import Measure
 from claude_pipeline.result.parse import BatchFacts, OutputReader, Parsed, parse_results
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
-from claude_pipeline.result.schema import attempts_schema, check_names, merged_schema, output_fields, own_names
+from claude_pipeline.result.schema import (
+    answered_where,
+    attempts_schema,
+    check_names,
+    good_where,
+    merged_schema,
+    output_fields,
+    own_names,
+)
 
 __all__ = [
     "BatchFacts",
     "FailedChunk",
+    "Measure",
     "MergeInput",
     "OutputReader",
     "Parsed",
+    "answered_where",
     "attempts_schema",
     "check_names",
     "connection",
+    "good_where",
     "merged_schema",
     "output_fields",
     "own_names",

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from claude_pipeline.result.level import PAID, level_outcomes
 from claude_pipeline.result.schema import AFTER_OUTPUT, attempts_schema, own_names
 from claude_pipeline.sql import QUIET, file_literal, identifier, literal
 
@@ -42,6 +43,8 @@ class MergeInput:
     other_attempts: list[Path]  # of the workload: whose answers may be reused
     failed: list[FailedChunk]
     output: list[pa.Field]
+    cascade: bool = False  # no chunk answered a record itself: of its levels' answers one is chosen here
+    gives_up_when: str | None = None  # of the cascade
 
 
 def connection(scratch: Path) -> duckdb.DuckDBPyConnection:
@@ -61,7 +64,7 @@ def connection(scratch: Path) -> duckdb.DuckDBPyConnection:
 
 def write_rest(merge: MergeInput, path: Path, *, scratch: Path) -> Counter[str]:
     """Write the rest of a merge to `path`; returns its outcomes (an empty counter: no rest)."""
-    empty = path.with_suffix(".attempts")
+    empty = path.with_name(f"{path.name}.attempts")  # swept with it, should this process be killed
     pq.write_table(attempts_schema(merge.output).empty_table(), empty)
     try:
         with connection(scratch) as duck:
@@ -78,8 +81,13 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
     """One row per record of the rest: `row`, and all columns of its result."""
     own, every = _read([empty, *merge.own_attempts]), _read([empty, *merge.own_attempts, *merge.other_attempts])
     answer_columns = ["answer", *(field.name for field in merge.output), "model", "lane", "stop_reason",
-                      "input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "batch_id", "attempt",
+                      *PAID, "batch_id", "attempt",
                       "error_type", "error_message", "answered_at"]  # fmt: skip
+    if merge.cascade:
+        return level_outcomes(
+            merge.plan, merge.snapshot_id, every, _refused(merge), answer_columns, merge.gives_up_when
+        )  # fmt: skip
+    mine = f"(a.snapshot = {literal(merge.snapshot_id)} AND a.row = p.row)"  # asked and paid for this very record
     failure = {"model", "lane", "batch_id", "attempt", "error_type", "error_message", "answered_at"}
     chosen = []
     for name in answer_columns:
@@ -89,6 +97,9 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
             sources.append(f"f.{column}")
         if name in {"error_type", "error_message"}:
             sources += [f"c.{column}", "p.reject_code" if name == "error_type" else "p.reject_detail"]
+        if name in PAID:
+            chosen.append(f"CASE WHEN {mine} THEN {sources[0]} ELSE 0 END AS {column}")
+            continue
         value = f"CASE WHEN a.fingerprint IS NOT NULL THEN {sources[0]} ELSE coalesce({', '.join(sources)}) END"
         chosen.append(f"{value} AS {column}")
     return f"""
@@ -101,7 +112,8 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
             SELECT * FROM {every}
             WHERE outcome = 'succeeded' AND fingerprint IN (SELECT fingerprint FROM rest WHERE fingerprint IS NOT NULL)
             QUALIFY row_number() OVER (
-                PARTITION BY fingerprint ORDER BY (snapshot = {literal(merge.snapshot_id)}) DESC, answered_at DESC, snapshot
+                PARTITION BY fingerprint ORDER BY (stop_reason IS DISTINCT FROM 'max_tokens') DESC, max_tokens DESC NULLS LAST,
+                    (snapshot = {literal(merge.snapshot_id)}) DESC, answered_at DESC, snapshot
             ) = 1
         ),
         failures AS (
@@ -116,6 +128,7 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
                  WHEN a.fingerprint IS NOT NULL THEN 'succeeded'
                  ELSE coalesce(f.outcome, c.outcome) END AS outcome,
             CASE WHEN a.fingerprint IS NULL THEN NULL
+                 WHEN {mine} THEN a.answer_source
                  WHEN a.snapshot = {literal(merge.snapshot_id)} THEN 'duplicate' ELSE 'reuse' END AS answer_source,
             {", ".join(chosen)}
         FROM rest p
@@ -126,15 +139,16 @@ def _outcomes(merge: MergeInput, empty: Path) -> str:
 
 
 def _refused(merge: MergeInput) -> str:
-    """Fingerprints of chunks without attempts, with what became of them."""
+    """Fingerprints of chunks without attempts, with what became of them last (chunks come in the order they were cut)."""
     selects = [
-        f"SELECT fingerprint, {literal(c.outcome)} AS outcome, {literal(c.error_type)} AS error_type, "
+        f"SELECT {number} AS number, fingerprint, {literal(c.outcome)} AS outcome, {literal(c.error_type)} AS error_type, "
         f"{literal(c.error_message.replace(chr(0), ''))} AS error_message FROM read_parquet({file_literal(c.index)})"
-        for c in merge.failed
+        for number, c in enumerate(merge.failed)
     ]
-    nothing = "SELECT NULL::BLOB AS fingerprint, '' AS outcome, '' AS error_type, '' AS error_message WHERE false"
+    nothing = "SELECT 0 AS number, NULL::BLOB AS fingerprint, '' AS outcome, '' AS error_type, '' AS error_message WHERE false"
     union = " UNION ALL ".join([nothing, *selects])
-    return f"SELECT fingerprint, any_value(outcome) AS outcome, any_value(error_type) AS error_type, any_value(error_message) AS error_message FROM ({union}) GROUP BY fingerprint"
+    columns = ", ".join(f"arg_max({name}, number) AS {name}" for name in ("outcome", "error_type", "error_message"))
+    return f"SELECT fingerprint, {columns} FROM ({union}) GROUP BY fingerprint"
 
 
 def _rows(merge: MergeInput) -> str:
@@ -142,18 +156,15 @@ def _rows(merge: MergeInput) -> str:
     own = own_names(pq.read_schema(merge.snapshot).names, merge.output)
     output = [field.name for field in merge.output]
     after = [name for name, _ in AFTER_OUTPUT]
-    zero = {"input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens"}
     columns = [f"{literal(merge.snapshot_id)} AS snapshot"]
     columns += [f"s.{identifier(name)} AS {identifier(final)}" for name, final in own.items()]
     columns += ["s.record_id", "o.outcome", "o.answer", *(f"o.{identifier(name)}" for name in output)]
     for name in after:
-        if name == "cost_usd":
-            # Paid for this record in this snapshot: nothing, whatever the answer cost where it was asked.
-            columns.append("0.0::DOUBLE AS cost_usd")
-        elif name in zero:
-            columns.append(f"0::BIGINT AS {name}")
-        else:
-            columns.append(f"o.{name}")
+        # Paid for this record in this snapshot: under an earlier plan of it, or nothing, whatever the answer cost
+        # where it was asked.
+        columns.append(
+            f"o.{name}::{'DOUBLE' if name == 'cost_usd' else 'BIGINT'} AS {name}" if name in PAID else f"o.{name}"
+        )
     return f"""
         SELECT {", ".join(columns)}
         FROM read_parquet({file_literal(merge.snapshot)}, file_row_number = true) s

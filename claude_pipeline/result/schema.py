@@ -47,6 +47,7 @@ ATTEMPT_KEYS: tuple[tuple[str, pa.DataType], ...] = (
     ("custom_id", pa.string()),
     ("verdict", pa.string()),  # answered, retry, permanent, stop
     ("message_id", pa.string()),
+    ("max_tokens", pa.int64()),  # as it was asked
 )
 RESULT_NAMES = frozenset(name for name, _ in BEFORE_OUTPUT + AFTER_OUTPUT) | {"snapshot"}
 ATTEMPT_NAMES = RESULT_NAMES | {name for name, _ in ATTEMPT_KEYS}
@@ -97,6 +98,25 @@ def arrow_type(schema: Any) -> pa.DataType:
             return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in schema["properties"].items()])
         case _:
             return pa.string()
+
+
+def answered_where(max_tokens: int | str) -> str:
+    """SQL over attempts: whether one answers its question for good. An answer that was cut does not, where a longer
+    one may be had by now. `max_tokens` is a number, or the column that holds it."""
+    return (
+        "outcome = 'succeeded' AND "
+        f"(stop_reason IS DISTINCT FROM 'max_tokens' OR coalesce(max_tokens, 0) >= {max_tokens})"
+    )
+
+
+NOT_GOOD_STOPS = ("refusal", "max_tokens", "model_context_window_exceeded")
+
+
+def good_where(gives_up_when: str | None) -> str:
+    """SQL over attempts: whether one is an answer that a cascade keeps. A condition that is null or fails gives up nothing."""
+    stops = ", ".join(f"'{stop}'" for stop in NOT_GOOD_STOPS)
+    rule = f" AND NOT coalesce(TRY(({gives_up_when}\n)), false)" if gives_up_when is not None else ""
+    return f"outcome = 'succeeded' AND error_type IS NULL AND coalesce(stop_reason, '') NOT IN ({stops}){rule}"
 
 
 def attempts_schema(output: Iterable[pa.Field]) -> pa.Schema:

@@ -23,7 +23,7 @@ Point a client at it with the two variables it prints at the start:
 While it runs:
   curl http://127.0.0.1:8787/_simulator/invoice                               what every request cost
   curl http://127.0.0.1:8787/_simulator/clock -d '{"advance_seconds": 3600}'  an hour later; speed and pause too
-  curl http://127.0.0.1:8787/_simulator/faults -d '{"kind": "529", "count": 3}'"""
+  curl http://127.0.0.1:8787/_simulator/faults -d '{"kind": "529", "count": 3}'                three overloaded answers"""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m claude_pipeline.simulator") -> int:
@@ -63,14 +63,14 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "--batch-seconds",
         type=_bounds,
         metavar="MIN,MAX",
-        help="simulated seconds a batch takes (else by model and size: Haiku fastest, Sonnet 3.5 x, Opus 8 x)",
+        help="simulated seconds a batch takes (else by model and size: Sonnet 3.5 and Opus 8 times as long as Haiku)",
     )
     time.add_argument(
         "--message-seconds",
         type=float,
         metavar="S",
         default=0.0,
-        help="real seconds a Haiku message takes, Sonnet 3.5 x, Opus 8 x (0: as fast as it can)",
+        help="real seconds a Haiku message takes; Sonnet 3.5, Opus 8 times as long (0: as fast as it can)",
     )
     _add_behaviour(parser)
     return parser
@@ -96,7 +96,12 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
         ("permanent-error", "share of questions refused each time"),
     ):
         answers.add_argument(f"--{name}-rate", type=float, metavar="R", default=0.0, help=f"{said}, 0 to 1 (0)")
-    answers.add_argument("--faults", type=Path, metavar="FILE", help="YAML list of faults; README.md has the kinds")
+    answers.add_argument(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help="YAML list of faults; claude_pipeline/simulator/README.md has the kinds",
+    )
     answers.add_argument(
         "--fault",
         action="append",

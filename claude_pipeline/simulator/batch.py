@@ -19,7 +19,7 @@ from claude_pipeline.simulator.pace import batch_seconds
 
 EXPIRY_US = 24 * 3600 * SECOND_US  # after creation (API documentation, batch-processing)
 ARCHIVE_US = 29 * 24 * 3600 * SECOND_US  # after creation: results are gone
-CANCEL_US = 30 * SECOND_US  # from the cancel to the end (assumed)
+CANCEL_US = 30 * SECOND_US  # from the cancel to the end, at most half the batch's whole time (assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def end_of(batch: Batch) -> End:
     """The end that is now in sight; a cancel brings it forward."""
     if batch.cancel_us is None:
         return End(batch.due_us, batch.cap, "expired")
-    at_us = min(batch.cancel_us + CANCEL_US, batch.due_us)
+    lasting_us = min(CANCEL_US, (batch.due_us - batch.created_us) // 2)
+    at_us = min(batch.cancel_us + lasting_us, batch.due_us)
     return End(at_us, finished_by(batch, at_us), "canceled")
 
 

@@ -123,7 +123,8 @@ class Rule:
     workspace: str | None = None  # only calls with this key, or of this workspace id
     when: str | None = None  # only while the batch asked for is in_progress, canceling or ended
     per_batch: bool = False  # `after` and `count` count anew for each batch that is asked for
-    number: int = 0  # given by Faults
+    number: int = 0  # given by Faults: no two rules have one
+    place: int = 0  # given by Faults: its place among the rules in force; what it strikes follows from it and the seed
 
     @property
     def name(self) -> str:
@@ -283,7 +284,7 @@ class Faults:
         """Put a rule in force behind those that are; returns it with its number."""
         with self._lock:
             self._number += 1
-            values = asdict(rule) | {"number": self._number}
+            values = asdict(rule) | {"number": self._number, "place": len(self._states) + 1}
             state = _State(Rule(**values))
             self._states.append(state)
             return state.rule
@@ -329,7 +330,7 @@ class _State:
         self.rule = rule
         self._calls: Counter[str] = Counter()
         self._struck: Counter[str] = Counter()
-        self._chance = random.Random(f"fault:{rule.seed}:{rule.number}")
+        self._chance = random.Random(f"fault:{rule.seed}:{rule.place}")
 
     @property
     def struck(self) -> int:

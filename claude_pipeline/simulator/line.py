@@ -57,7 +57,7 @@ def strikes_line(rule: Rule, store: Store, digest: bytes, origin: str, model: An
     """
     if rule.model is not None and rule.model != model:
         return False
-    if not falls_on(rule.share, rule.kind, rule.seed, rule.number, digest.hex()):
+    if not falls_on(rule.share, rule.kind, rule.seed, rule.place, digest.hex()):
         return False
     return rule.attempts is None or store.times_met(rule.name, digest, origin) < rule.attempts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,10 +38,10 @@ class Options:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it is a share, from 0 to 1")
-        for name in ("message_seconds", "ramp_minutes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is at least 0")
+        for name in ("speed", "message_seconds", "ramp_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a number, at least 0")
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port}; it is a number from 1 to 65535, or 0 for a free one")
-        if self.batch_seconds is not None and not 0 <= self.batch_seconds[0] <= self.batch_seconds[1]:
+        if self.batch_seconds is not None and not 0 <= self.batch_seconds[0] <= self.batch_seconds[1] < math.inf:
             raise ValueError(f"batch_seconds is {self.batch_seconds}; give the least, then the most seconds")

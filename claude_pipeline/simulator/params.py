@@ -130,6 +130,16 @@ def _sampling(params: dict[str, Any], model: Model, setting: Setting) -> Problem
         for name in _SAMPLING:
             if name in params:
                 return invalid(f"{name}: not supported with anthropic-version {setting.version}")
+    for name, most in (("temperature", 1), ("top_p", 1), ("top_k", None)):
+        value = params.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else int | float):
+            return invalid(f"{name}: Input should be a valid {'integer' if name == 'top_k' else 'number'}")
+        if value < 0:
+            return invalid(f"{name}: Input should be greater than or equal to 0")
+        if most is not None and value > most:
+            return invalid(f"{name}: Input should be less than or equal to {most}")
     return None
 
 

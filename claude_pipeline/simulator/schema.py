@@ -16,6 +16,7 @@ import jsonschema_rs
 import orjson
 
 from claude_pipeline.simulator.dice import Dice
+from claude_pipeline.simulator.hint import bounds_of, integer_within, items_within, number_within, text_within
 from claude_pipeline.simulator.word import WORDS
 
 MOST_OPTIONAL = 24  # optional properties in one schema
@@ -232,31 +233,36 @@ class _Makers:
         return lambda dice, token: dice.pick(values)
 
     def _typed(self, node: Mapping[str, Any], kind: str, depth: int) -> Maker:
+        bounds = bounds_of(node)
         match kind:
             case "object":
                 return self._object(node, depth)
             case "array":
                 return self._array(node, depth)
             case "string":
+                if bounds and node.get("format") not in _FORMATS:
+                    return lambda dice, token: text_within(_text(dice, token), token, bounds)
                 return _FORMATS.get(node.get("format", ""), _text)
             case "integer":
-                return lambda dice, token: dice.below(100)
+                integer = integer_within(bounds)
+                return lambda dice, token: integer(dice)
             case "number":
-                return lambda dice, token: dice.below(10_000) / 100
+                number = number_within(bounds)
+                return lambda dice, token: number(dice)
             case "boolean":
                 return lambda dice, token: dice.below(2) == 1
             case _:
                 return _null
 
     def _array(self, node: Mapping[str, Any], depth: int) -> Maker:
-        least = node.get("minItems", 0)
+        least, lengths = items_within(bounds_of(node), node.get("minItems", 0))
         try:
             item = self.maker(node.get("items", {"type": "string"}), depth + 1)
         except _Refused:
             if least:
                 raise
             return lambda dice, token: []
-        return lambda dice, token: [item(dice, token) for _ in range(least + dice.below(3))]
+        return lambda dice, token: [item(dice, token) for _ in range(least + dice.below(lengths))]
 
     def _object(self, node: Mapping[str, Any], depth: int) -> Maker:
         required = set(node.get("required", ()))

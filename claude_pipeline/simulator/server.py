@@ -107,6 +107,8 @@ def banner(base_url: str, api: Api) -> str:
     """What a person needs to point a client here."""
     speed = api.clock.speed
     pace = "in real time" if speed == 1 else f"at {speed:g} simulated seconds a second"
+    if api.clock.paused:
+        pace = "its clock paused"
     return "\n".join(
         (
             f"A simulated Anthropic API, tier {api.limiter.tier.name}, {pace}. Nothing here costs money.",

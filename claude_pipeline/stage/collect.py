@@ -17,10 +17,13 @@ from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import ApiRefused, ApiUnclear, CatalogMissing, LedgerDamaged
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
+from claude_pipeline.lane.cancel import cancel_live
 from claude_pipeline.lane.poll import Look, poll
-from claude_pipeline.ledger import BatchRow, ChunkRow, ChunkState, Collected, Part, Spend
+from claude_pipeline.ledger import BatchId, BatchRow, ChunkRow, ChunkState, Collected, Part, SnapshotRow, Spend
 from claude_pipeline.result import BatchFacts, OutputReader, Parsed, output_fields, parse_results, write_answered
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.question import cascade_of, moves_on
+from claude_pipeline.stage.reserve import kept_units
 from claude_pipeline.workload import Workload
 
 BILLED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
@@ -32,12 +35,19 @@ class Collection:
 
     done: list[tuple[ChunkRow, Collected]] = field(default_factory=list)
     unclear: list[tuple[ChunkRow, str]] = field(default_factory=list)  # to be tried again
-    stops: list[str] = field(default_factory=list)  # answers that mean the account, not the request
+    gone: list[tuple[ChunkRow, str]] = field(default_factory=list)  # their results can never be had
+
+    @property
+    def stop(self) -> str | None:
+        """What the API said of the account in result lines; the ledger holds the stop by then."""
+        return next((collected.stop for _, collected in self.done if collected.stop), None)
 
 
 def look(desk: Desk) -> Look:
-    """Ask the API once about everything in flight. Raises as `lane.poll.poll`."""
-    return poll(desk.ledger, desk.client, clock=desk.clock)
+    """Ask the API once about everything in flight, and to cancel what a person canceled. Raises as `lane.poll.poll`."""
+    found = poll(desk.ledger, desk.client, clock=desk.clock)
+    cancel_live(desk.ledger, desk.client, clock=desk.clock)
+    return found
 
 
 def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) -> Collection:
@@ -51,16 +61,40 @@ def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) 
             if keys is not None and chunk.partition_key not in keys:
                 continue
             try:
-                found.done.append((chunk, collect_chunk(desk, workload, chunk, stops=found.stops)))
-            except (ApiUnclear, ApiRefused) as unclear:
+                found.done.append((chunk, collect_chunk(desk, workload, chunk)))
+            except ApiUnclear as unclear:
                 found.unclear.append((chunk, str(unclear)))
+            except ApiRefused as refused:
+                _without_results(desk, chunk, refused, found)
     return found
 
 
-def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow, *, stops: list[str] | None = None) -> Collected:
-    """Download, parse, join, write, then one transaction moves the chunk to `done`.
+def _without_results(desk: Desk, chunk: ChunkRow, refused: ApiRefused, found: Collection) -> None:
+    """The API has no results (any more): archived ones never come back; deleted ones a person decides on."""
+    assert chunk.batch_id is not None
+    batch = desk.ledger.batch(chunk.batch_id)
+    if batch is None or batch.archived_at is None:
+        batch = _seen_now(desk, chunk.batch_id)  # it may have been archived since its end was seen
+    if batch is None or batch.archived_at is None:
+        way_out = f"if it was deleted: `claude-pipeline reconcile --gone {chunk.batch_id}`"
+        found.unclear.append((chunk, f"{refused}; {way_out}"))
+        return
+    reason = f"the results of {chunk.batch_id} were archived at the API ({batch.archived_at:%Y-%m-%d}) before they were"
+    reason += " collected; what it answered was paid"
+    desk.ledger.batch_gone(chunk, reason, at=desk.clock())
+    found.gone.append((chunk, reason))
 
-    `stops` receives the messages of lines that mean the account (low credit), not the request.
+
+def _seen_now(desk: Desk, batch_id: BatchId) -> BatchRow | None:
+    try:
+        desk.ledger.batch_seen(desk.client.retrieve(batch_id), at=desk.clock())
+    except (ApiUnclear, ApiRefused):
+        return None
+    return desk.ledger.batch(batch_id)
+
+
+def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow) -> Collected:
+    """Download, parse, join, write, then one transaction moves the chunk to `done`.
 
     Raises:
         ApiUnclear, ApiRefused: no results now; the chunk stays as it is.
@@ -75,9 +109,9 @@ def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow, *, stops: lis
         desk.client.download(chunk.batch_id, temporary)
         crash_point("collect.after_download")
         parsed = _parse(desk, workload, chunk, batch, temporary, index)
-    if stops is not None:
-        stops += parsed.stops
-    attempts_path, answered_path = _write(desk, workload, chunk, parsed)
+    snapshot = desk.ledger.snapshot(chunk.workload, chunk.snapshot)
+    assert snapshot is not None
+    attempts_path, answered_path = _write(desk, workload, snapshot, chunk, parsed)
     _compress(raw)
     collected = Collected(
         succeeded=parsed.outcomes["succeeded"],
@@ -87,9 +121,13 @@ def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow, *, stops: lis
         retryable=parsed.retryable,
         invalid=parsed.invalid,
         spend=_spend(parsed.table, batch),
+        stopped=len(parsed.stops),
+        stop=parsed.stops[0] if parsed.stops else None,
+        kept_units=kept_units(index, parsed.table, chunk),
+        moves_on=moves_on(desk, snapshot, chunk, attempts_path),
     )
     parts = [_part(desk, chunk, "attempts", attempts_path, chunk.requests)]
-    if collected.succeeded:
+    if answered_path is not None:
         parts.append(_part(desk, chunk, "answered", answered_path, collected.succeeded))
     crash_point("collect.before_record")
     desk.ledger.chunk_collected(chunk, collected, parts, at=desk.clock())
@@ -114,6 +152,7 @@ def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, batch: BatchRow, dow
         tag=batch.tag or "",
         batch_id=batch.id,
         model=chunk.model,
+        max_tokens=chunk.max_tokens,
         answered_at=batch.ended_at,
         counts=orjson.loads(batch.counts or "{}"),
     )
@@ -157,17 +196,19 @@ class Pricing:
         raise CatalogMissing(f"no price for {model}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
 
 
-def _write(desk: Desk, workload: Workload, chunk: ChunkRow, parsed: Parsed) -> tuple[Path, Path]:
-    """The attempts, and the merged rows of those that succeeded."""
+def _write(
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, chunk: ChunkRow, parsed: Parsed
+) -> tuple[Path, Path | None]:
+    """The attempts, and the merged rows of those that succeeded; under a cascade the merge decides which those are."""
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     with written(attempts) as temporary:
         pq.write_table(parsed.table, temporary, compression="zstd", write_page_checksum=True)
+    cascade = None if snapshot.plan_path is None else cascade_of(desk.path(snapshot.plan_path))
+    if not parsed.outcomes["succeeded"] or cascade is not None:
+        return attempts, None
     answered = desk.home.merged(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
-    snapshot = desk.ledger.snapshot(chunk.workload, chunk.snapshot)
-    assert snapshot is not None
-    if parsed.outcomes["succeeded"]:
-        with written(answered) as temporary:
-            write_answered(parsed.table, desk.path(snapshot.path), snapshot.id, output_fields(workload), temporary)
+    with written(answered) as temporary:
+        write_answered(parsed.table, desk.path(snapshot.path), snapshot.id, output_fields(workload), temporary)
     return attempts, answered
 
 

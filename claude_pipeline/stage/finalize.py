@@ -10,8 +10,10 @@ from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import LedgerDamaged, LedgerError
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
+from claude_pipeline.ledger.hand_moves import SPLIT
 from claude_pipeline.result import FailedChunk, MergeInput, output_fields, write_rest
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.question import Cascade, cascade_of
 from claude_pipeline.workload import Workload
 
 
@@ -45,12 +47,16 @@ def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
             f"snapshot {workload.name}/{snapshot.id} is not ready to merge: {progress.pending} chunks on their way, "
             f"{progress.due} with requests to ask again; it merges by itself when they are in"
         )
+    assert snapshot.plan_path is not None
+    cascade = cascade_of(desk.path(snapshot.plan_path))
     answered = desk.ledger.parts(
         workload.name, kinds=["answered"], snapshot=snapshot.id, plan_number=snapshot.plan_number
     )
+    if cascade is not None:
+        answered = []  # what one level answered may be another's to say
     for part in answered:
         check_part(desk, part)
-    rest, outcomes = _rest(desk, workload, snapshot)
+    rest, outcomes = _rest(desk, workload, snapshot, cascade)
     succeeded = sum(part.rows for part in answered) + outcomes.get("succeeded", 0)
     rejected = outcomes.get("rejected", 0)
     dead = sum(outcomes.get(outcome, 0) for outcome in ("errored", "canceled", "expired"))
@@ -61,12 +67,22 @@ def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
             f"dead, {rejected:,} rejected, {pending:,} without an outcome; not merged"
         )
     crash_point("finalize.before_record")
-    desk.ledger.snapshot_merged(snapshot, succeeded=succeeded, dead=dead, rest=rest, at=desk.clock())
+    desk.ledger.snapshot_merged(
+        snapshot,
+        succeeded=succeeded,
+        dead=dead,
+        answered=answered,
+        rest=rest,
+        chunks_done=progress.chunks.get(ChunkState.DONE, 0),
+        at=desk.clock(),
+    )
     crash_point("finalize.after_record")
     return Merged(snapshot, snapshot.records, succeeded, dead, rejected)
 
 
-def _rest(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[Part | None, dict[str, int]]:
+def _rest(
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, cascade: Cascade | None
+) -> tuple[Part | None, dict[str, int]]:
     """The part of the rows that no chunk answered itself, and their outcomes."""
     assert snapshot.plan_path is not None
     chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
@@ -88,9 +104,11 @@ def _rest(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[Part |
                 chunk.error or f"the chunk was {chunk.state.value}",
             )
             for chunk in chunks
-            if chunk.state in (ChunkState.FAILED, ChunkState.CANCELED)
+            if chunk.state in (ChunkState.FAILED, ChunkState.CANCELED) and chunk.error_type != SPLIT
         ],
         output=output_fields(workload),
+        cascade=cascade is not None,
+        gives_up_when=cascade.gives_up_when if cascade is not None else None,
     )
     draft = desk.home.merged(workload.name, snapshot.id, "rest.parquet")
     with written(draft) as temporary:

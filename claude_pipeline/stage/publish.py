@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_pipeline.crash import crash_point
+from claude_pipeline.result import Measure
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.finalize import check_part
 from claude_pipeline.warehouse import Contents, build
@@ -30,7 +31,7 @@ def publish(desk: Desk) -> Published:
         LedgerDamaged: a part is not what was written; the old version stays.
     """
     with desk.ledger.lock(PUBLISH_LOCK, wait=True):
-        at = desk.clock()  # before reading: what is merged meanwhile counts as not yet published
+        snapshots = desk.ledger.snapshots()  # before their parts: what is merged meanwhile counts as not yet published
         last = desk.ledger.last_publication()
         version = last[0] + 1 if last else 1
         merged: dict[str, list[Path]] = {}
@@ -42,8 +43,9 @@ def publish(desk: Desk) -> Published:
                     check_part(desk, part)
             merged[workload] = [desk.path(part.path) for part in parts]
             attempts[workload] = [desk.path(p.path) for p in desk.ledger.parts(workload, kinds=["attempts"])]
+        measures = {name: Measure.from_json(text) for name, text in desk.ledger.measures().items()}
         tables = {name: desk.ledger.dump(name) for name in STAGED}
-        path = build(Contents(tables, merged, attempts), desk.home, version)
+        path = build(Contents(tables, merged, attempts, measures), desk.home, version)
         crash_point("publish.before_record")
-        desk.ledger.published(version, path=desk.home.relative(path), at=at)
+        desk.ledger.published(version, path=desk.home.relative(path), snapshots=snapshots, at=desk.clock())
         return Published(version, desk.home.warehouse, tuple(name for name, parts in merged.items() if parts))

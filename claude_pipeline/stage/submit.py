@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from decimal import Decimal
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import UNITS_PER_USD
-from claude_pipeline.errors import UsageError
-from claude_pipeline.lane.reconcile import Reconciliation, decide, reconcile
-from claude_pipeline.lane.submit import Submission, submit_chunks
+from claude_pipeline.errors import LedgerOutdated, UsageError
+from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reconcile
+from claude_pipeline.lane.stranger import Rebuilt, rebuild
+from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
-from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.request import Request, RequestMaker
-from claude_pipeline.result import connection
-from claude_pipeline.sql import file_literal
+from claude_pipeline.request import Request
+from claude_pipeline.stage.cascade import cut_next_level
+from claude_pipeline.stage.check import check_model
+from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.prepare import check_model, cut, requests_of
+from claude_pipeline.stage.mix import cut_each
+from claude_pipeline.stage.reserve import with_todays_reserve
+from claude_pipeline.stage.unasked import Unasked
 from claude_pipeline.workload import Workload
 
 
@@ -45,6 +48,24 @@ def settle_by_hand(desk: Desk, tag: str, *, batch_id: str | None) -> str:
     return decide(desk.ledger, desk.client, tag, BatchId(batch_id) if batch_id else None, clock=desk.clock)
 
 
+def give_up_batch(desk: Desk, batch_id: str) -> str:
+    """A person's word that a batch was deleted at the API. Raises as `lane.reconcile.give_up`."""
+    return give_up(desk.ledger, desk.client, BatchId(batch_id), clock=desk.clock)
+
+
+def rebuild_ledger(desk: Desk) -> Rebuilt:
+    """Read the API's list back into a restored ledger: doubts first, then batches nobody knows.
+
+    Raises as `lane.stranger.rebuild`, and UsageError where another process is submitting.
+    """
+    with suppress(LedgerOutdated):  # a doubt may meet a forgotten batch, which is what is mended here
+        settle(desk)
+    with desk.ledger.lock(SUBMIT_LOCK) as taken:
+        if not taken:
+            raise UsageError("another process is submitting; stop it, then run this again")
+        return rebuild(desk.ledger, desk.client, clock=desk.clock)
+
+
 def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None = None) -> SubmitPlan:
     """Reconcile, cut due rounds, and name the chunks to send: all that wait, or those of `keys`
     (`<snapshot>|<chunk>`), where a failed chunk is made ready again.
@@ -56,6 +77,7 @@ def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None
     if keys is not None:
         plan.chunks = [_again(desk, workload, key) for key in keys]
         return plan
+    split_too_large(desk, workload)
     cut_due_rounds(desk, workload)
     plan.chunks = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
     return plan
@@ -88,7 +110,8 @@ def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
 def send(desk: Desk, workload: Workload, chunks: Iterable[ChunkRow]) -> Submission:
     """Send chunks in order while there is room. Raises as `lane.submit.submit_chunks`."""
     check_model(desk, workload)
-    return submit_chunks(desk.ledger, desk.client, desk.home, chunks, walls(desk, workload), clock=desk.clock)
+    reserved = (with_todays_reserve(desk, chunk) for chunk in chunks)
+    return submit_chunks(desk.ledger, desk.client, desk.home, reserved, walls(desk, workload), clock=desk.clock)
 
 
 def walls(desk: Desk, workload: Workload) -> Walls:
@@ -100,11 +123,38 @@ def walls(desk: Desk, workload: Workload) -> Walls:
         batches_in_flight=desk.settings.batches_in_flight,
         snapshot_units=_units(workload.budget_usd),
         ledger_units=_units(desk.settings.budget_usd),
+        day_units=_units(workload.budget_usd_per_day),
     )
 
 
 def _units(usd: float | None) -> int | None:
-    return None if usd is None else round(usd * UNITS_PER_USD)
+    return None if usd is None else int(Decimal(repr(usd)) * UNITS_PER_USD)
+
+
+def split_too_large(desk: Desk, workload: Workload) -> None:
+    """Halve each chunk that the API refused as too large; a single request that is too large stays failed."""
+    with desk.ledger.lock(f"plan-{workload.name}", wait=True):
+        for chunk in desk.ledger.too_large(workload.name):
+            snapshot = desk.ledger.snapshot(workload.name, chunk.snapshot)
+            if snapshot is None or snapshot.plan_number != chunk.plan_number:
+                continue
+            variant = workload.asking(chunk.model)
+            half = variant.model_copy(
+                update={"chunk": workload.chunk.model_copy(update={"requests": (chunk.requests + 1) // 2})}
+            )
+            halves = cut(
+                desk, half, snapshot, _all_of(desk, chunk), check_model(desk, half), round_number=chunk.round,
+                plan_number=chunk.plan_number, max_tokens=chunk.max_tokens, rounds_before=chunk.rounds_before,
+            )  # fmt: skip
+            desk.ledger.chunk_split(chunk, halves, at=desk.clock())
+
+
+def _all_of(desk: Desk, chunk: ChunkRow) -> Iterator[Request]:
+    """The requests of a chunk as they were cut."""
+    index = pq.read_table(desk.path(chunk.index_path), columns=["row", "record_id", "fingerprint"]).to_pylist()
+    with desk.path(chunk.params_path).open("rb") as file:
+        for row, line in zip(index, file, strict=True):
+            yield Request(row["row"], row["record_id"], row["fingerprint"], line[:-1])
 
 
 def cut_due_rounds(desk: Desk, workload: Workload) -> None:
@@ -113,33 +163,58 @@ def cut_due_rounds(desk: Desk, workload: Workload) -> None:
         for progress in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds):
             if progress.pending:
                 continue
-            if progress.due:
-                _cut_next_round(desk, workload, progress)
+            if progress.due and not _cut_next_round(desk, workload, progress):
+                cut_next_level(desk, workload, progress.snapshot)
+            elif progress.due:
+                continue
             elif progress.waited_on and not progress.waits_on:
                 _cut_unanswered(desk, workload, progress.snapshot)
 
 
-def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) -> None:
-    """The retryable requests of the lowest due round, with their params as they were sent."""
+def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) -> bool:
+    """The retryable requests of the lowest due round, with their params as they were sent; False where there are none."""
+
+    def last(chunk: ChunkRow) -> int:
+        return max(progress.snapshot.rounds_used, chunk.rounds_before) + workload.max_rounds
+
     chunks = [
         chunk
         for chunk in desk.ledger.chunks(workload.name, snapshot=progress.snapshot.id, states=[ChunkState.DONE])
-        if (chunk.retryable or 0) > 0 and not chunk.next_round_cut and chunk.round < workload.max_rounds
+        if (chunk.retryable or 0) > 0 and not chunk.next_round_cut and (chunk.round < last(chunk) or chunk.stopped)
     ]
-    # One plan at a time: a chunk belongs to one plan, and its rows ascend.
+    if not chunks:
+        return False
+    # One plan at a time: a chunk belongs to one plan, and its rows ascend. And it asks one model.
     lowest, plan_number = min((chunk.round, chunk.plan_number) for chunk in chunks)
     due = [chunk for chunk in chunks if (chunk.round, chunk.plan_number) == (lowest, plan_number)]
-    requests = (request for chunk in due for request in _unanswered(desk, chunk))
-    price = check_model(desk, workload)
-    new = cut(desk, workload, progress.snapshot, requests, price, round_number=lowest + 1, plan_number=plan_number)
+    new: list[NewChunk] = []
+    for model in dict.fromkeys(chunk.model for chunk in due):
+        of_model = [chunk for chunk in due if chunk.model == model]
+        variant = workload.asking(model)
+        new += cut(
+            desk, variant, progress.snapshot, _to_ask_again(desk, of_model, lowest, last), check_model(desk, variant),
+            round_number=lowest + 1, plan_number=plan_number,
+            max_tokens=max(chunk.max_tokens or variant.max_tokens for chunk in of_model),
+            first_number=new[-1].number + 1 if new else None,
+            rounds_before=max(chunk.rounds_before for chunk in of_model),
+        )  # fmt: skip
     desk.ledger.next_round_cut(progress.snapshot, of_chunks=[c.id for c in due], chunks=new, at=desk.clock())
+    return True
 
 
-def _unanswered(desk: Desk, chunk: ChunkRow) -> Iterator[Request]:
-    """The requests of a collected chunk that another round may answer."""
+def _to_ask_again(
+    desk: Desk, chunks: Sequence[ChunkRow], lowest: int, last: Callable[[ChunkRow], int]
+) -> Iterator[Request]:
+    for chunk in chunks:
+        # What met the account's stop costs no round.
+        yield from _unanswered(desk, chunk, ("retry", "stop") if lowest < last(chunk) else ("stop",))
+
+
+def _unanswered(desk: Desk, chunk: ChunkRow, verdicts: Collection[str]) -> Iterator[Request]:
+    """The requests of a collected chunk whose errors have one of those verdicts."""
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     table = pq.read_table(attempts, columns=["position", "row", "record_id", "fingerprint", "verdict"])
-    again = {row["position"]: row for row in table.to_pylist() if row["verdict"] in ("retry", "stop")}
+    again = {row["position"]: row for row in table.to_pylist() if row["verdict"] in verdicts}
     with desk.path(chunk.params_path).open("rb") as file:
         for position, line in enumerate(file):
             if row := again.get(position):
@@ -148,54 +223,9 @@ def _unanswered(desk: Desk, chunk: ChunkRow) -> Iterator[Request]:
 
 def _cut_unanswered(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> None:
     """A wait is over: ask what the awaited snapshots left without an answer."""
-    assert snapshot.plan_path is not None
-    price = check_model(desk, workload)
-    records = desk.path(snapshot.path)
-    maker = RequestMaker.of(workload, pq.read_schema(records).names)
-    planned = RequestsOf(desk, workload, snapshot)
-    requests: Iterator[Request] = (
-        request
-        for request in requests_of(records, maker, planned.rows())
-        if request.fingerprint in planned.fingerprints
-    )
-    chunks: Sequence[NewChunk] = cut(
-        desk, workload, snapshot, requests, price, round_number=1, plan_number=snapshot.plan_number
-    )
-    desk.ledger.wait_over(snapshot, chunks=chunks, waits_on=planned.waits_on, at=desk.clock())
-
-
-class RequestsOf:
-    """Questions of a plan that have neither an answer in the workload nor a chunk in the snapshot, and
-    are not on their way in another one; `waits_on` names those in which some are."""
-
-    def __init__(self, desk: Desk, workload: Workload, snapshot: SnapshotRow) -> None:
-        path: Callable[[str], Path] = desk.path
-        answered = [path(p.path) for p in desk.ledger.parts(workload.name, kinds=["attempts"])]
-        own = [path(c.index_path) for c in desk.ledger.chunks(workload.name, snapshot=snapshot.id)]
-        others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
-        away = [chunk for chunk in others if chunk.snapshot != snapshot.id]
-        assert snapshot.plan_path is not None
-        with connection(desk.home.scratch()) as duck:
-            found = duck.sql(
-                f"""SELECT min(row), fingerprint, fingerprint IN ({_fingerprints([path(c.index_path) for c in away], "")})
-                    FROM read_parquet({file_literal(path(snapshot.plan_path))})
-                    WHERE fingerprint IS NOT NULL
-                      AND fingerprint NOT IN ({_fingerprints(answered, "WHERE outcome = 'succeeded'")})
-                      AND fingerprint NOT IN ({_fingerprints(own, "")})
-                    GROUP BY fingerprint ORDER BY 1"""
-            ).fetchall()
-        rows = [(row, bytes(fingerprint)) for row, fingerprint, is_away in found if not is_away]
-        self._rows = [row for row, _ in rows]
-        self.fingerprints = {fingerprint for _, fingerprint in rows}
-        self.waits_on = {chunk.snapshot for chunk in away} if len(rows) < len(found) else set()
-
-    def rows(self) -> Iterator[pa.Array]:
-        if self._rows:
-            yield pa.array(self._rows, pa.int64())
-
-
-def _fingerprints(files: Sequence[Path], where: str) -> str:
-    if not files:
-        return "SELECT NULL::BLOB WHERE false"
-    listed = ", ".join(file_literal(file) for file in files)
-    return f"SELECT fingerprint FROM read_parquet([{listed}], union_by_name = true) {where}"
+    unasked = Unasked(desk, workload, snapshot, desk.ledger.chunks(workload.name, snapshot=snapshot.id))
+    chunks = cut_each(
+        desk, workload, snapshot, unasked.rows, round_number=1, plan_number=snapshot.plan_number,
+        wanted=unasked.fingerprints,
+    )  # fmt: skip
+    desk.ledger.wait_over(snapshot, chunks=chunks, waits_on=unasked.waits_on, at=desk.clock())

@@ -32,7 +32,7 @@ STAGED: dict[str, dict[str, str]] = {
         "workload": "VARCHAR", "id": "VARCHAR", "partition": "VARCHAR", "number": "INTEGER", "state": "VARCHAR",
         "records": "BIGINT", "asked": "BIGINT", "reused": "BIGINT", "duplicates": "BIGINT", "awaited": "BIGINT",
         "rejected": "BIGINT", "succeeded": "BIGINT", "dead": "BIGINT", "created_at": "TIMESTAMPTZ",
-        "planned_at": "TIMESTAMPTZ", "merged_at": "TIMESTAMPTZ",
+        "planned_at": "TIMESTAMPTZ", "merged_at": "TIMESTAMPTZ", "canceled_at": "TIMESTAMPTZ",
     },
     "chunk": {
         "id": "BIGINT", "workload": "VARCHAR", "snapshot": "VARCHAR", "key": "VARCHAR", "round": "INTEGER",
@@ -43,8 +43,8 @@ STAGED: dict[str, dict[str, str]] = {
         "error": "VARCHAR", "created_at": "TIMESTAMPTZ", "moved_at": "TIMESTAMPTZ", "collected_at": "TIMESTAMPTZ",
     },
     "batch": {
-        "id": "VARCHAR", "chunk_id": "BIGINT", "requests": "INTEGER", "status": "VARCHAR", "created_at": "TIMESTAMPTZ",
-        "expires_at": "TIMESTAMPTZ", "ended_at": "TIMESTAMPTZ",
+        "id": "VARCHAR", "chunk_id": "BIGINT", "tag": "VARCHAR", "requests": "INTEGER", "status": "VARCHAR",
+        "paid_twice": "INTEGER", "created_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ", "ended_at": "TIMESTAMPTZ",
     },
     "spend": {
         "chunk_id": "BIGINT", "model": "VARCHAR", "lane": "VARCHAR", "billed_at": "TIMESTAMPTZ", "requests": "BIGINT",
@@ -66,7 +66,7 @@ OPS: tuple[OpsTable, ...] = (
                   s.duplicates, s.awaited, s.rejected, s.succeeded, s.dead,
                   coalesce((SELECT sum(c.cost_units) FROM staged.chunk c
                             WHERE c.workload = s.workload AND c.snapshot = s.id), 0) / 1e10 AS cost_usd,
-                  s.created_at, s.planned_at, s.merged_at
+                  s.created_at, s.planned_at, s.merged_at, s.canceled_at
            FROM staged.snapshot s ORDER BY s.workload, s.partition, s.number""",
         {
             "snapshot": "<partition>.<number>; number rises when the records of the partition changed",
@@ -77,6 +77,7 @@ OPS: tuple[OpsTable, ...] = (
             "rejected": "records that could not become a request",
             "dead": "records without an answer and without a further attempt",
             "cost_usd": "USD paid for it",
+            "canceled_at": "when a person canceled it: nothing more of it is sent",
         },
     ),
     OpsTable(
@@ -103,10 +104,12 @@ OPS: tuple[OpsTable, ...] = (
         """SELECT b.id AS batch_id, c.workload, c.snapshot, c.key AS chunk, c.model, b.status, b.requests, c.succeeded,
                   c.errored, c.canceled, c.expired, c.cost_units / 1e10 AS cost_usd, b.created_at, b.ended_at, b.expires_at,
                   epoch(b.ended_at) - epoch(b.created_at) AS turnaround_seconds,
-                  (epoch(b.expires_at) - epoch(b.ended_at)) / 3600 AS hours_to_sla
-           FROM staged.batch b JOIN staged.chunk c ON c.id = b.chunk_id ORDER BY b.created_at, b.id""",
+                  (epoch(b.expires_at) - epoch(b.ended_at)) / 3600 AS hours_to_sla, b.paid_twice = 1 AS paid_twice
+           FROM staged.batch b LEFT JOIN staged.chunk c ON c.id = b.chunk_id
+           WHERE b.chunk_id IS NOT NULL OR b.tag IS NOT NULL ORDER BY b.created_at, b.id""",
         {
             "turnaround_seconds": "from created to ended",
+            "paid_twice": "accepted after its chunk was given up and sent again; its answers are not merged",
             "hours_to_sla": "hours that were left of the API's 24 h when it ended",
             "expires_at": "24 h after created_at: what is unanswered then expires, unbilled",
         },

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import UsageError
 from claude_pipeline.home import Home, sync_folder, written
-from claude_pipeline.result import attempts_schema
+from claude_pipeline.result import Measure, attempts_schema
 from claude_pipeline.sql import QUIET, identifier, literal
 from claude_pipeline.warehouse.ops import OPS, STAGED, stage
-from claude_pipeline.warehouse.view import comments, views
+from claude_pipeline.warehouse.view import comments, measures, views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 clients open it too
 VERSIONS_KEPT = 5
@@ -35,6 +35,7 @@ class Contents:
     tables: Mapping[str, Iterable[Mapping[str, object]]]
     merged: Mapping[str, list[Path]]
     attempts: Mapping[str, list[Path]]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 def build(contents: Contents, home: Home, version: int) -> Path:
@@ -77,6 +78,8 @@ def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
         for workload, parts in contents.merged.items():
             if parts:
                 _views(duck, workload, parts, contents.attempts.get(workload) or [_no_attempts(home)])
+                if workload in contents.measures:
+                    _measured(duck, workload, contents.measures[workload])
         duck.execute("USE memory")
         duck.execute("DETACH warehouse")  # checkpoints: no WAL stays behind
 
@@ -85,9 +88,23 @@ def _views(duck: duckdb.DuckDBPyConnection, workload: str, merged: list[Path], a
     duck.execute(f"CREATE SCHEMA {identifier(workload)}")
     for view, query in views(workload, merged, attempts).items():
         duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
-        columns = duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
-        for statement in comments(workload, view, columns):
-            duck.execute(statement)
+        _comment(duck, workload, view)
+
+
+def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) -> None:
+    """The views that measure answers. Where what is published has not the columns (yet), they are left out."""
+    for view, query in measures(workload, measure).items():
+        try:
+            duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
+        except duckdb.Error:
+            continue
+        _comment(duck, workload, view)
+
+
+def _comment(duck: duckdb.DuckDBPyConnection, workload: str, view: str) -> None:
+    columns = duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
+    for statement in comments(workload, view, columns):
+        duck.execute(statement)
 
 
 def _no_attempts(home: Home) -> Path:

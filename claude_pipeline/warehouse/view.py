@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from claude_pipeline.result import Measure
 from claude_pipeline.sql import file_literal, identifier, literal
 
 RESULT_COMMENTS: Mapping[str, str] = {
@@ -36,6 +37,20 @@ VIEW_COMMENTS: Mapping[str, str] = {
     "attempts": "One row per request and attempt that reached the API.",
     "dead_letters": "Records that were asked, have no answer, and get no further attempt; with the reason.",
     "rejected": "Records that were never sent: error_type and error_message say why.",
+    "quality": "One row per snapshot and model: how good the answers are that stand, and what asking cost.",
+    "confusion": "One row per snapshot, model, label and answer, most frequent first.",
+}
+MEASURE_COMMENTS: Mapping[str, str] = {
+    "asked": "questions this model was asked in the snapshot; a cascade's earlier levels count as well",
+    "succeeded": "records whose answer is this model's, reuse and duplicates included",
+    "valid": "of these, answers that fit the output schema",
+    "labelled": "of these, records that have a label",
+    "correct": "of these, answers that say what the label says",
+    "accuracy": "correct / labelled",
+    "score": "share of succeeded records for which the workload's rule is true",
+    "cost_usd": "USD paid for asking this model in the snapshot",
+    "cost_per_record_usd": "cost_usd / asked",
+    "answered": "what the model said",
 }
 _NEWEST = "split_part(snapshot, '.', 1) DESC, CAST(split_part(snapshot, '.', 2) AS INTEGER) DESC"
 
@@ -53,14 +68,21 @@ def views(workload: str, merged: Sequence[Path], attempts: Sequence[Path]) -> di
     }
 
 
+def measures(workload: str, measure: Measure) -> dict[str, str]:
+    """The SELECT of each view that measures a workload's answers."""
+    schema = identifier(workload)
+    results, attempts = f"{schema}.results", f"{schema}.attempts"
+    confusion = measure.confusion(results)
+    return {"quality": measure.quality(results, attempts)} | ({"confusion": confusion} if confusion else {})
+
+
 def comments(workload: str, view: str, columns: Sequence[str]) -> list[str]:
     """The statements that document a view and its columns."""
     target = f"{identifier(workload)}.{identifier(view)}"
     statements = [f"COMMENT ON VIEW {target} IS {literal(VIEW_COMMENTS[view])}"]
+    known = {**RESULT_COMMENTS, **MEASURE_COMMENTS} if view in ("quality", "confusion") else RESULT_COMMENTS
     statements += [
-        f"COMMENT ON COLUMN {target}.{identifier(name)} IS {literal(RESULT_COMMENTS[name])}"
-        for name in columns
-        if name in RESULT_COMMENTS
+        f"COMMENT ON COLUMN {target}.{identifier(name)} IS {literal(known[name])}" for name in columns if name in known
     ]
     return statements
 

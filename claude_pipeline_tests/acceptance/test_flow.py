@@ -138,9 +138,15 @@ def write_rows(path: Path, count: int) -> None:
     path.write_text("id,text\n" + "".join(f"{n},text number {n}\n" for n in range(count)), encoding="utf-8")
 
 
+@pytest.mark.both_databases
 def test_the_first_asset_alone_fills_the_warehouse(
-    tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance
+    tmp_path: Path,
+    simulator: Simulator,
+    instance: dg.DagsterInstance,
+    ledger_url: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("CLAUDE_PIPELINE_LEDGER_URL", ledger_url or "")
     mini = Miniature([workload(tmp_path)], tmp_path / "home", instance)
 
     assert mini.run("reviews_requests", PARTITION)
@@ -222,12 +228,13 @@ def test_a_failing_action_is_cooled_down_not_relaunched(
 ) -> None:
     mini = Miniature([workload(tmp_path)], tmp_path / "home", instance)
     mini.run("reviews_requests", PARTITION)
-    simulator.faults.add(endpoint="create", kind="status", status=401)
+    simulator.faults.add(endpoint="results", kind="status", status=500)
+    mini.turn()
+    simulator.clock.advance(120)
 
-    assert mini.turn() == [("reviews_submit", False)]
+    assert mini.turn() == [("reviews_collect", False)]
     assert mini.turn() == []
-    assert "the last submit failed; next try in" in (mini.last_reason or "")
-    assert simulator.state()["batches"] == 0
+    assert "the last collect failed; next try in" in (mini.last_reason or "")
 
 
 def test_a_refused_chunk_is_repaired_by_materializing_its_partition(

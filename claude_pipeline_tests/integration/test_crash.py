@@ -35,6 +35,7 @@ POINTS = sorted(
     name
     for file in Path(claude_pipeline.__file__).parent.rglob("*.py")
     for name in re.findall(r'crash_point\("([a-z_.]+)"\)', file.read_text(encoding="utf-8"))
+    if not name.startswith("prune.")  # no part of a run: test_prune kills it
 )
 # What leads to a point that the plain way does not pass.
 FAULTS: dict[str, dict[str, Any]] = {
@@ -45,6 +46,16 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 # Points passed once for each chunk are also tried at a later passing.
 LATER = ["submit.after_post:2", "submit.after_intent:3", "collect.before_record:2", "chunk_collected.before_commit:3"]
+# Where the ledger alone knows what was sent: killed there on PostgreSQL as well.
+LEDGERS_OWN = ("submit.", "reconcile.", "intent_live.", "chunk_collected.")
+KILLED: list[Any] = [
+    *(pytest.param("sqlite", point, id=point) for point in [*POINTS, *LATER]),
+    *(
+        pytest.param("postgresql", point, id=f"postgresql-{point}")
+        for point in [*POINTS, *LATER]
+        if point.startswith(LEDGERS_OWN)
+    ),
+]
 CHAIN = [
     "prepare.after_chunks",
     "submit.after_post",
@@ -80,8 +91,9 @@ def file(tmp_path: Path, fast_simulator: Simulator) -> Path:
     return file
 
 
-def environment_of(simulator: Simulator, crash_at: str) -> dict[str, str]:
+def environment_of(simulator: Simulator, crash_at: str, ledger_url: str | None) -> dict[str, str]:
     return {
+        "CLAUDE_PIPELINE_LEDGER_URL": ledger_url or "",
         "ANTHROPIC_BASE_URL": simulator.base_url,
         "ANTHROPIC_API_KEY": simulator.api_key,
         "CLAUDE_PIPELINE_SETTLE_SECONDS": "0.2",
@@ -89,17 +101,20 @@ def environment_of(simulator: Simulator, crash_at: str) -> dict[str, str]:
     }
 
 
-def start(simulator: Simulator, *command: str, crash_at: str = "") -> tuple[int, str]:
+def start(simulator: Simulator, *command: str, crash_at: str = "", ledger_url: str | None = None) -> tuple[int, str]:
     """Exit code and stderr of a process of its own."""
-    environment = os.environ | environment_of(simulator, crash_at)
+    environment = os.environ | environment_of(simulator, crash_at, ledger_url)
     done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=90)
     return done.returncode, done.stderr
 
 
-def fork(forks: Forks, simulator: Simulator, file: Path, home: Path, *, crash_at: str = "") -> tuple[int | None, str]:
+def fork(
+    forks: Forks, simulator: Simulator, file: Path, home: Path, *, crash_at: str = "", ledger_url: str | None = None
+) -> tuple[int | None, str]:
     """Exit code and stderr of a process that drives the workload to its end."""
     log = home.with_suffix(".log")
-    child = forks.Process(target=_driven, args=(str(file), str(home), str(log), environment_of(simulator, crash_at)))
+    environment = environment_of(simulator, crash_at, ledger_url)
+    child = forks.Process(target=_driven, args=(str(file), str(home), str(log), environment))
     child.start()
     child.join(60)
     return child.exitcode, log.read_text()
@@ -134,31 +149,32 @@ def test_there_are_points_in_every_stage() -> None:
     assert set(FAULTS) | {name.partition(":")[0] for name in LATER} <= set(POINTS)
 
 
-@pytest.mark.parametrize("point", [*POINTS, *LATER])
+@pytest.mark.parametrize(("ledger_url", "point"), KILLED, indirect=["ledger_url"])
 def test_a_run_killed_at_any_point_is_finished_by_the_next(
-    forks: Forks, file: Path, tmp_path: Path, fast_simulator: Simulator, point: str
+    forks: Forks, file: Path, tmp_path: Path, fast_simulator: Simulator, ledger_url: str | None, point: str
 ) -> None:
     if point in FAULTS:
         fast_simulator.faults.add(**FAULTS[point])
     home = Home(tmp_path / "home")
-    code, stderr = fork(forks, fast_simulator, file, home.root, crash_at=point)
+    code, stderr = fork(forks, fast_simulator, file, home.root, crash_at=point, ledger_url=ledger_url)
     assert code == -signal.SIGKILL, stderr
-    code, stderr = fork(forks, fast_simulator, file, home.root)
+    code, stderr = fork(forks, fast_simulator, file, home.root, ledger_url=ledger_url)
     assert code == 0, stderr
     check_delivered(home, fast_simulator)
 
 
+@pytest.mark.both_databases
 def test_one_run_killed_again_and_again_is_finished_by_the_command_line(
-    file: Path, tmp_path: Path, fast_simulator: Simulator
+    file: Path, tmp_path: Path, fast_simulator: Simulator, ledger_url: str | None
 ) -> None:
     home = Home(tmp_path / "home")
     command = ("claude_pipeline.cli", "run", str(file), "--home", str(home.root), "--poll-seconds", "0.2")
     for point in CHAIN:
-        code, stderr = start(fast_simulator, *command, crash_at=point)
+        code, stderr = start(fast_simulator, *command, crash_at=point, ledger_url=ledger_url)
         assert code == -signal.SIGKILL, (point, stderr)
-    code, stderr = start(fast_simulator, *command)
+    code, stderr = start(fast_simulator, *command, ledger_url=ledger_url)
     assert code == 0, stderr
     check_delivered(home, fast_simulator)
-    with Ledger.open(None, path=home.ledger) as ledger:
+    with Ledger.open(ledger_url, path=home.ledger) as ledger:
         assert ledger.unsettled_intents() == []
         assert len(ledger.snapshots("notes")) == 1

@@ -10,9 +10,8 @@ import anthropic
 import pytest
 
 from claude_pipeline.chunk import Body
-from claude_pipeline.errors import UsageError, WorkspaceMismatch
+from claude_pipeline.errors import LedgerOutdated, UsageError, WorkspaceMismatch
 from claude_pipeline.lane.client import Doubtful
-from claude_pipeline.lane.reconcile import ForgottenBatch
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.submit import settle, settle_by_hand
@@ -27,6 +26,8 @@ from claude_pipeline_tests.factory import (
     workload_over,
 )
 from claude_pipeline_tests.integration.submit_case import after_settling, batches_at, creates
+
+pytestmark = pytest.mark.both_databases
 
 
 @pytest.fixture
@@ -244,7 +245,7 @@ def test_a_tag_of_this_ledger_that_it_does_not_know_stops_everything(
     forgotten = desk.client.create(Body(desk.path(chunk.params_path), f"{desk.ledger.id}-ffffffffffffffff"))
     assert not isinstance(forgotten, Doubtful)
     simulator.clock.advance(BATCH_SECONDS)
-    with pytest.raises(ForgottenBatch, match=r"restored from a backup.*nothing is sent"):
+    with pytest.raises(LedgerOutdated, match=r"restored from a backup.*nothing is sent"):
         after_settling(desk, clock)
 
 

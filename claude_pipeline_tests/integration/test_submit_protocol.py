@@ -28,6 +28,8 @@ from claude_pipeline_tests.factory import (
 )
 from claude_pipeline_tests.integration.submit_case import creates
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def workload(tmp_path: Path) -> Workload:
@@ -197,7 +199,7 @@ def test_a_changed_params_file_is_never_sent(desk: Desk, workload: Workload, sim
 
 def test_nothing_is_sent_into_another_workspace(desk: Desk, two_chunks: Workload, simulator: Simulator) -> None:
     prepared_snapshot(desk, two_chunks)
-    simulator.faults.add(kind="other_workspace", endpoint="list", after=1, count=1)
+    simulator.faults.add(kind="other_workspace", endpoint="list", after=2, count=1)
     with pytest.raises(WorkspaceMismatch):
         send_ready(desk, two_chunks)
     assert states(desk, two_chunks) == ["live", "ready"]
@@ -209,7 +211,7 @@ def test_nothing_is_sent_into_another_workspace(desk: Desk, two_chunks: Workload
 
 def test_a_second_submitter_sends_nothing(desk: Desk, workload: Workload, simulator: Simulator) -> None:
     prepared_snapshot(desk, workload)
-    with Ledger.open(None, path=desk.home.ledger) as other, other.lock("submit"):
+    with Ledger.open(desk.settings.ledger_url, path=desk.home.ledger) as other, other.lock("submit"):
         assert send_ready(desk, workload).waiting == "another process is submitting"
     assert creates(simulator) == {}
 

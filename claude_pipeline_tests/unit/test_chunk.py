@@ -37,7 +37,7 @@ def cut(folder: Path, requests: list[Request], limit: ChunkLimit, **options: Any
     def place(number: int) -> tuple[Path, Path]:
         return folder / f"{number}.jsonl", folder / f"{number}.parquet"
 
-    return list(cut_chunks(requests, limit, reserve_units=lambda size: size * 2, place=place, **options))
+    return list(cut_chunks(requests, limit, reserve_units=lambda params: len(params) * 2, place=place, **options))
 
 
 def bytes_of(requests: int) -> int:

@@ -22,13 +22,14 @@ def snapshot(
         workload="notes", id=SnapshotId(f"{partition}.{number}"), partition=partition, number=number, state=state,
         path="", digest="", records=10, created_at=NOW, plan_number=1, plan_path=None, plan_sha256=None, planned_at=NOW,
         asked=10, reused=0, duplicates=0, awaited=0, rejected=0, merged_at=None, merged_plan=None, succeeded=None, dead=None,
+        merge_number=0, merged_chunks=None, published_merge=None, canceled_at=None, rounds_used=0,
     )  # fmt: skip
 
 
 def progress(chunks: dict[ChunkState, int] | None = None, **changes: Any) -> SnapshotProgress:
     made = SnapshotProgress(
         snapshot=snapshot(), chunks={ChunkState.DONE: 1} if chunks is None else chunks, requests={}, due=0, waits_on=(),
-        waited_on=(), last_collected_at=None, cost_units=0,
+        waited_on=(), cost_units=0,
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -61,6 +61,17 @@ def test_sweep_removes_old_leftovers_only(home: Home) -> None:
     assert sorted(path.name for path in old.parent.iterdir()) == [".b.tmp", "c.parquet"]
 
 
+def test_sweep_removes_what_a_killed_load_or_publication_left(home: Home) -> None:
+    left = [home.snapshot("notes", ".2026-11-22.fresh"), home.scratch() / "publish-3" / "chunk.ndjson"]
+    kept = [home.snapshot("notes", "2026-11-22.1"), home.dagster / ".nux"]
+    for path in left + kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (0, 0))
+    assert sweep(home) == 2
+    assert [path.exists() for path in left + kept] == [False, False, True, True]
+
+
 def test_paths_in_the_ledger_are_relative_so_that_a_home_can_be_moved(home: Home, tmp_path: Path) -> None:
     path = home.requests("notes", "2026-11-22.1", "r1-0001.jsonl")
     relative = home.relative(path)

@@ -19,21 +19,21 @@ from claude_pipeline.ledger.state import (
 )
 
 CHUNK = """
-held      ready canceled
-ready     held sending failed canceled
+held      ready canceled live
+ready     held sending failed canceled live
 sending   ready live failed
 live      ended canceled
 ended     done canceled
 done
-failed    ready
-canceled  ready
+failed    ready canceled live
+canceled  ready live
 """
 INTENT = """
 open      doubt live rejected
 doubt     live absent
 live      closed
-rejected
-absent
+rejected  live
+absent    live
 closed
 """
 

@@ -125,7 +125,9 @@ def test_params_are_canonical_json_of_what_was_meant(text: str) -> None:
     meant = params_of(workload, text_of(made))
     assert json.loads(made.params) == meant
     assert made.params == json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    assert made.fingerprint == hashlib.sha256(made.params).digest()
+    del meant["max_tokens"]
+    question = json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert made.fingerprint == hashlib.sha256(question).digest()
 
 
 def test_equal_questions_have_one_fingerprint_whatever_the_record() -> None:
@@ -134,7 +136,16 @@ def test_equal_questions_have_one_fingerprint_whatever_the_record() -> None:
     assert len({request.fingerprint for request in made if isinstance(request, Request)}) == 1
 
 
-CHANGES: list[dict[str, Any]] = [{"model": "claude-sonnet-5-5"}, {"max_tokens": 65}, {"system": "x"}, {"prompt": "S{{ text }}"},
+def test_how_long_an_answer_may_be_is_not_part_of_the_question() -> None:
+    record = {"text": "x"}
+    short, long = (RequestMaker.of(make_workload(max_tokens=n), record).make(0, "n0", record) for n in (64, 128))
+    assert isinstance(short, Request)
+    assert isinstance(long, Request)
+    assert short.fingerprint == long.fingerprint
+    assert short.params != long.params
+
+
+CHANGES: list[dict[str, Any]] = [{"model": "claude-sonnet-5-5"}, {"system": "x"}, {"prompt": "S{{ text }}"},
     {"output": SCHEMA}, {"params": {"service_tier": "auto"}}]  # fmt: skip
 
 

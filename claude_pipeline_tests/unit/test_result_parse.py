@@ -68,7 +68,7 @@ def parse(
     workload = make_workload(output=output)
     facts = BatchFacts(
         snapshot="2026-11-22.1", chunk="r2-0001", attempt=2, tag=TAG, batch_id="msgbatch_1", model="claude-asked",
-        answered_at=NOW, counts={"succeeded": requests} if counts is None else counts,
+        max_tokens=64, answered_at=NOW, counts={"succeeded": requests} if counts is None else counts,
     )  # fmt: skip
     (folder / "raw.jsonl").write_bytes(data)
     reader = OutputReader(workload.output, output_fields(workload))
@@ -107,7 +107,7 @@ def test_a_succeeded_line_fills_its_row(tmp_path: Path) -> None:
         "verdict": "answered", "message_id": "msg_1", "record_id": "n0", "outcome": "succeeded", "answer": "yes",
         "answer_source": "batch", "model": "claude-haiku-5-5", "lane": "batch", "stop_reason": "end_turn",
         "input_tokens": 10, "output_tokens": 5, "cache_write_tokens": 2, "cache_read_tokens": 3, "cost_usd": 500 / 1e10,
-        "batch_id": "msgbatch_1", "attempt": 2, "error_type": None, "error_message": None, "answered_at": NOW,
+        "batch_id": "msgbatch_1", "attempt": 2, "error_type": None, "error_message": None, "answered_at": NOW, "max_tokens": 64,
     }  # fmt: skip
 
 
@@ -330,3 +330,9 @@ def test_a_value_that_does_not_fit_its_column_is_null(
 ) -> None:
     output = {"type": "object", "properties": {"v": schema}}
     assert only(tmp_path, succeeded(json.dumps({"v": value})), output=output)["v"] == expected
+
+
+def test_lines_of_a_new_type_may_be_any_that_the_batch_counts(tmp_path: Path) -> None:
+    data = line(0, {"type": "paused"}) + line(1, succeeded("yes"))
+    parsed = parse(tmp_path, data, 2, counts={"succeeded": 2})
+    assert parsed.outcomes == {"succeeded": 1, "errored": 1}

@@ -244,3 +244,13 @@ def test_a_full_queue_has_room_again_when_a_batch_has_ended() -> None:
             created(simulator)
         simulator.clock.advance(BATCH_SECONDS)
         assert created(simulator).request_counts.processing == 3
+
+
+@both_clients
+def test_a_cancel_in_time_cancels_something_however_short_the_batch(way: str) -> None:
+    with running(Options(batch_seconds=(10, 10), paused=True)) as simulator:
+        batch = created(simulator, requests(10))
+        cancel(simulator, batch.id, way)
+        simulator.clock.advance(10)
+        counts = look(way, simulator, batch.id).request_counts
+    assert (counts.succeeded, counts.canceled) == (5, 5)

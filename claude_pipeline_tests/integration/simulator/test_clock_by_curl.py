@@ -79,7 +79,7 @@ def test_batches_take_longer_by_the_guides_ratios() -> None:
 
 def test_messages_take_longer_by_the_guides_ratios() -> None:
     seconds = {}
-    with running(Options(message_seconds=0.05)) as simulator, connected(simulator) as client:
+    with running(Options(message_seconds=0.15)) as simulator, connected(simulator) as client:
         for model in ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"):
             since = time.perf_counter()
             for number in range(3):

@@ -74,6 +74,8 @@ WRONG = {
     "tier": (["--tier", "Scal"], "did you mean scale?"),
     "port": (["--port", "99999"], "port is 99999"),
     "speed": (["--speed", "-1"], "speed is -1"),
+    "speed-nan": (["--speed", "nan"], "speed is nan"),
+    "message-nan": (["--message-seconds", "nan"], "message_seconds is nan"),
     "bounds": (["--batch-seconds", "soon"], "'soon' is not MIN,MAX"),
     "rate": (["--error-rate", "2"], "it is a share, from 0 to 1"),
     "fault": (["--fault", "lost_befor"], "there is none"),
@@ -105,6 +107,15 @@ def test_it_listens_on_this_machine_only_unless_told() -> None:
 def test_a_paused_clock_can_be_asked_for() -> None:
     with started("--paused") as (_, base_url):
         assert httpx2.get(f"{base_url}/_simulator/clock").json()["paused"] is True
+
+
+def test_the_start_says_that_the_clock_is_paused() -> None:
+    with subprocess.Popen([*COMMAND, "--port", "0", "--paused"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.kill()
+    assert "its clock paused" in first
+    assert "in real time" not in first
 
 
 def test_the_clock_goes_on_where_it_stood_after_a_restart(tmp_path: Path) -> None:

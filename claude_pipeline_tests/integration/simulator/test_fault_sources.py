@@ -132,3 +132,21 @@ def test_a_file_that_cannot_be_read_stops_the_start(
     path.write_text(text)
     assert main(["--port", "0", "--faults", str(path)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("again", ["cleared", "started-anew"])
+def test_a_rule_with_a_seed_strikes_the_same_calls_again(simulator: Simulator, again: str) -> None:
+    def strikes(of: Simulator) -> list[int]:
+        of.faults.add(kind="500", endpoint="list", probability=0.5, seed=3)
+        url, headers = f"{of.base_url}/v1/messages/batches", {"x-api-key": "k", "anthropic-version": "2023-06-01"}
+        return [httpx2.get(url, headers=headers).status_code for _ in range(20)]
+
+    first = strikes(simulator)
+    simulator.faults.clear()
+    if again == "cleared":
+        second = strikes(simulator)
+    else:
+        with running(Options()) as other:
+            second = strikes(other)
+    assert set(first) == {200, 500}
+    assert second == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import anthropic
+import pydantic
 import pytest
 
 from claude_pipeline.simulator import Options, Simulator, running
@@ -159,3 +160,20 @@ def test_a_model_tells_that_it_can_be_batched(client: anthropic.Anthropic) -> No
 def test_models_can_be_asked_by_lifecycle(client: anthropic.Anthropic) -> None:
     deprecated = client.models.list(lifecycle=["deprecated"])
     assert [model.id for model in deprecated] == ["claude-sonnet-4-5-20250929"]
+
+
+class Review(pydantic.BaseModel):
+    """Bounds that the SDK moves into descriptions, because the API refuses them."""
+
+    stars: int = pydantic.Field(ge=1, le=5, description="How good.")
+    weight: float = pydantic.Field(gt=0, lt=1)
+    word: str = pydantic.Field(max_length=12)
+    long: str = pydantic.Field(min_length=100)
+    points: list[int] = pydantic.Field(min_length=4, max_length=5)
+    even: int = pydantic.Field(multiple_of=2, ge=10)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_an_answer_keeps_to_the_bounds_that_the_sdk_told_in_words(client: anthropic.Anthropic, number: int) -> None:
+    message = client.messages.parse(**params(f"text {number}", max_tokens=2_000), output_format=Review)
+    assert isinstance(message.parsed_output, Review)

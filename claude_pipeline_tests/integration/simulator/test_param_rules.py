@@ -199,3 +199,13 @@ def test_a_forced_tool_with_a_recursive_schema_gets_an_input_that_ends(client: a
     block = client.messages.create(**params(tools=tools, tool_choice={"type": "any"})).content[-1]
     assert block.type == "tool_use"
     assert block.input == {"kids": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 2), ("temperature", -0.1), ("temperature", "1"), ("top_p", 1.5), ("top_k", 1.5), ("top_k", -1)],
+)
+def test_the_older_version_refuses_sampling_out_of_range(client: anthropic.Anthropic, name: str, value: Any) -> None:
+    older = {"anthropic-version": "2023-06-01"}
+    with pytest.raises(anthropic.BadRequestError, match=name):
+        client.messages.create(**params(), extra_headers=older, extra_body={name: value})

@@ -1,0 +1,144 @@
+"""How a connection to the ledger's database is set up, and what is said when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.pool import NullPool
+
+from claude_pipeline.errors import LedgerDamaged, LedgerUnreachable, SettingInvalid
+
+BUSY_TIMEOUT_MS = 30_000  # how long a move waits for another process's move
+POSTGRESQL = {
+    "connect_timeout": 10,  # seconds
+    "tcp_user_timeout": 15_000,  # ms: a cut network is noticed, instead of retried for a quarter of an hour
+    "keepalives_idle": 60,  # seconds
+}
+# A host that vanished frees its locks after about two minutes (the system's default is over two hours).
+SESSION = (
+    "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6; "
+    f"SET lock_timeout = {BUSY_TIMEOUT_MS}; "
+    # An intent survives power loss before its POST leaves; a server set to more than `on` keeps it.
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+WRITER = int.from_bytes(hashlib.sha256(b"claude_pipeline: one writer at a time").digest()[:8], "big", signed=True)
+
+
+def parsed_url(url: str) -> URL:
+    """The ledger's URL, as SQLAlchemy knows it.
+
+    Raises:
+        SettingInvalid: it cannot be used; its text, which may hold a password, is not shown.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise _unusable(error) from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise SettingInvalid("CLAUDE_PIPELINE_LEDGER_URL must be sqlite:///… or postgresql+psycopg://…")
+    if parsed.get_backend_name() == "postgresql" and "@" in f"{parsed.host}{parsed.database}":
+        raise SettingInvalid(  # else a part of the password would be taken, and told, as the host
+            "CLAUDE_PIPELINE_LEDGER_URL has more than one @; write one inside the password as %40"
+        )
+    return parsed
+
+
+def make_engine(url: URL) -> Engine:
+    """Raises SettingInvalid where the URL's driver is missing or unknown."""
+    try:
+        if url.get_backend_name() == "sqlite":
+            engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+            _prepare_sqlite(engine)
+        else:
+            chosen = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
+            # Fixed, whatever the server's default is: a move reads what is committed once it may write.
+            engine = create_engine(url, pool_pre_ping=True, connect_args=chosen, isolation_level="READ COMMITTED")
+            _prepare_postgresql(engine)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise _unusable(error) from None
+    return engine
+
+
+def _unusable(error: Exception) -> SettingInvalid:
+    return SettingInvalid(
+        f"CLAUDE_PIPELINE_LEDGER_URL cannot be used ({type(error).__name__}); write it as sqlite:///path or "
+        "postgresql+psycopg://user@host/database, the latter with `pip install claude-pipeline[postgres]`"
+    )
+
+
+def name_of(engine: Engine) -> str:
+    """The ledger's address for people: without its password, and without what follows a `?`."""
+    return engine.url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def told(engine: Engine) -> Iterator[None]:
+    """A database that gives no answer becomes a sentence; it never carries a value of ours.
+
+    Raises:
+        LedgerUnreachable: the server is away, ended the session, or kept us waiting too long.
+        LedgerDamaged: the file is not what was written.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError, InternalError) as error:
+        raise LedgerUnreachable(
+            f"the ledger at {name_of(engine)} gave no answer: {first_line(error.orig)}; what was not recorded is done "
+            "again when it answers: run again"
+        ) from None
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # a constraint, or a mistake of ours
+            raise
+        raise LedgerDamaged(
+            f"the ledger at {name_of(engine)} cannot be read: {first_line(error.orig)}; restore a backup, or name "
+            "another ledger"
+        ) from None
+
+
+def first_line(error: object) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def become_writer(connection: Connection) -> None:
+    """One move at a time, as SQLite has it: each sees all that was committed before it."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """WAL with full sync: an intent survives power loss before its POST leaves."""
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves
+        cursor = raw.cursor()
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _prepare_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(raw: Any, _record: object) -> None:
+        raw.autocommit = True  # settings made inside a transaction end with it
+        raw.execute(SESSION)
+        raw.autocommit = False

@@ -1,0 +1,92 @@
+"""The plan file: one row per record of a snapshot, with its question's fingerprint or why it cannot be asked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from claude_pipeline.errors import DatasetInvalid
+from claude_pipeline.request import Rejection
+from claude_pipeline.stage.question import metadata_of
+from claude_pipeline.stage.render import Maker, all_made
+from claude_pipeline.workload import Workload
+
+PLAN = pa.schema(
+    [
+        ("row", pa.int64()),  # in the snapshot, from 0
+        ("record_id", pa.string()),
+        ("fingerprint", pa.binary(32)),  # null: rejected
+        ("reject_code", pa.string()),
+        ("reject_detail", pa.string()),
+        ("size_bytes", pa.int64()),  # of the request's params; null: rejected
+        ("model", pa.string()),  # that is asked first, as the workload names it; null: rejected
+        ("further", pa.list_(pa.binary(32))),  # fingerprints of the same prompt for a cascade's later models
+    ]
+)
+TEMPLATE_KEY = b"template"
+
+
+def write_plan(records: Path, maker: Maker, path: Path, workload: Workload) -> int:
+    """Write one row per record; returns how many cannot become a request."""
+    rejected = 0
+    # A plan with another max_tokens is another plan, though its questions are the same.
+    about = {
+        b"max_tokens": str(workload.max_tokens).encode(),
+        TEMPLATE_KEY: template_digest(workload).encode(),
+    } | metadata_of(workload)
+    with pq.ParquetWriter(path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True) as writer:
+        for batch in all_made(records, maker):
+            columns: list[list[object]] = [[] for _ in PLAN]
+            for made in batch:
+                refused = isinstance(made, Rejection)
+                rejected += refused
+                values = (
+                    (made.row, made.record_id, None, made.code, made.detail, None, None, [])
+                    if isinstance(made, Rejection)
+                    else (
+                        made.row,
+                        made.record_id,
+                        made.fingerprint,
+                        None,
+                        None,
+                        len(made.params),
+                        made.model,
+                        made.further,
+                    )
+                )
+                for column, value in zip(columns, values, strict=True):
+                    column.append(value)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PLAN))
+    return rejected
+
+
+def refuse_too_many(plan: Path, rejected: int, records: int, workload: Workload) -> None:
+    """Raises DatasetInvalid where more records are unusable than the workload bears."""
+    if rejected > workload.max_reject_ratio * records:
+        raise DatasetInvalid(_too_many(plan, rejected, records, workload), place=workload.place)
+
+
+def template_digest(workload: Workload) -> str:
+    """What shapes all questions and answers of a workload beside the record and the model."""
+    parts = [workload.template(), workload.system, workload.params, workload.output]
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _too_many(plan: Path, rejected: int, records: int, workload: Workload) -> str:
+    codes = pq.read_table(plan, columns=["reject_code", "row", "reject_detail"])
+    refused = codes.filter(pc.is_valid(codes.column("reject_code")))
+    counted = ", ".join(
+        f"{c['values']} {c['counts']}" for c in refused.column("reject_code").value_counts().to_pylist()
+    )
+    first = refused.slice(0, 1).to_pylist()[0]
+    return (
+        f"{rejected:,} of {records:,} records ({rejected / records:.1%}) cannot be asked ({counted}; the first: record "
+        f"number {first['row'] + 1}, {first['reject_detail']}), and max_reject_ratio is {workload.max_reject_ratio:g}; mend "
+        "the records or the prompt, or raise max_reject_ratio; nothing was sent"
+    )
