@@ -26,12 +26,13 @@ from claude_pipeline.errors import (
     LedgerOutdated,
 )
 from claude_pipeline.lane.client import check_access
-from claude_pipeline.ledger import ChunkState
+from claude_pipeline.ledger import ChunkState, SnapshotRow
 from claude_pipeline.report import Summary, summarize
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.check import check_model, deprecations
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk, open_desk
+from claude_pipeline.stage.prepare import prepare
 from claude_pipeline.stage.submit import settle
 from claude_pipeline.workload import Workload
 
@@ -103,6 +104,23 @@ class Runner:
         self._execute("requests", chosen)
         self._say_prepared(chosen)
         return self.carry_on(partition=chosen, poll_seconds=poll_seconds)
+
+    def pilot(self, count: int, *, partition: str, poll_seconds: float) -> SnapshotRow:
+        """Ask a stratified sample of a partition, until it is answered; its snapshot. Raises as `run`."""
+        check_access(
+            os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN", ""),
+            os.environ.get("ANTHROPIC_BASE_URL"),
+        )
+        self._check_partition(partition)
+        prepared = prepare(self._desk, self._workload, partition, pilot=count)
+        self._screen.stage(
+            "pilot", f"snapshot {prepared.snapshot.id}: {prepared.new_requests:,} requests are asked now"
+        )
+        self._desk.ledger.try_account_now(at=self._desk.clock())
+        self._until_at_rest(poll_seconds)
+        found = self._desk.ledger.snapshot(self._workload.name, prepared.snapshot.id)
+        assert found is not None
+        return found
 
     def carry_on(self, *, partition: str, poll_seconds: float) -> Summary:
         """Act until nothing of the workload is left to do; the summary of a partition's newest snapshot."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from claude_pipeline.cadence import partition_of
 from claude_pipeline.components.assets import ACTION_TAG, FLAG, build_assets, key
 from claude_pipeline.components.dead_letters import build_dead_letters
+from claude_pipeline.components.pilot import build_pilot
 from claude_pipeline.controller import Kind
 from claude_pipeline.workload import Workload
 
@@ -87,7 +88,7 @@ class ClaudeWorkload(dg.Component):
 
 
 def build_workload_defs(workload: Workload) -> dg.Definitions:
-    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_retry`, `_flag`, and the schedule."""
+    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_retry`, `_pilot`, `_flag`, and the schedule."""
     assets = build_assets(workload)
     dead_letters = build_dead_letters(workload)
     jobs = [
@@ -96,6 +97,7 @@ def build_workload_defs(workload: Workload) -> dg.Definitions:
         assets.collect_job,
         finalize_job(workload),
         retry_job(workload),
+        build_pilot(workload),
         flag_job(workload),
     ]
     schedules = [schedule(workload)] if workload.schedule else []

@@ -29,7 +29,8 @@ class SnapshotProgress:
     @property
     def settled(self) -> bool:
         """Nothing of it is on its way, and nothing is left to ask."""
-        return self.snapshot.state is not SnapshotState.LOADED and not (self.pending or self.due or self.waits_on)
+        planned = self.snapshot.state is not SnapshotState.LOADED and self.snapshot.pilot is None
+        return planned and not (self.pending or self.due or self.waits_on)
 
 
 class Count(NamedTuple):
@@ -45,6 +46,8 @@ def needs_work(progress: SnapshotProgress) -> bool:
     """Whether anything of a snapshot is still to be done, merging included."""
     if progress.snapshot.state is SnapshotState.LOADED:
         return False  # only materializing it again, as a person or a schedule does, plans it
+    if progress.snapshot.pilot is not None:
+        return bool(progress.pending or progress.due)  # nothing is merged before the rest is asked
     if progress.snapshot.state is not SnapshotState.MERGED:
         return True
     if progress.pending or progress.due or progress.waits_on or progress.waited_on:

@@ -53,6 +53,7 @@ class SnapshotRow(_Row):
     succeeded: int | None
     dead: int | None
     canceled_at: datetime | None
+    pilot: int | None
     rounds_used: int
 
     def __post_init__(self) -> None:

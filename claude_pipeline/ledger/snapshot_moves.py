@@ -111,11 +111,12 @@ class SnapshotMoves(AccountMoves):
         chunks: Sequence[NewChunk],
         waits_on: Iterable[SnapshotId],
         superseded: Sequence[int] = (),
+        pilot: int | None = None,
         at: datetime,
     ) -> None:
         """Register a plan with its chunks, in one transaction.
 
-        `superseded` are chunks of older plans that were not sent yet: they are withdrawn, and what older
+        A `pilot` plan asks so many of its questions only: it is not merged. `superseded` are chunks of older plans that were not sent yet: they are withdrawn, and what older
         plans left unanswered gets no further round. Raises LedgerError where one was sent meanwhile.
         """
         with self._writing() as connection:
@@ -125,6 +126,7 @@ class SnapshotMoves(AccountMoves):
                 state=SnapshotState.PLANNED,
                 plan_number=snapshot.plan_number + 1,
                 canceled_at=None,
+                pilot=pilot,
                 plan_path=plan_path,
                 plan_sha256=plan_sha256,
                 planned_at=at,
@@ -162,6 +164,8 @@ class SnapshotMoves(AccountMoves):
                 connection, "chunk withdrawn", snapshot, at, "by a newer plan", chunk_id=chunk_id,
                 after=ChunkState.CANCELED,
             )  # fmt: skip
+        if snapshot.pilot is not None:
+            return  # what its pilot asked, the whole asks as well
         connection.execute(
             update(table.chunk)
             .where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)

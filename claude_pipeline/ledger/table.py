@@ -123,6 +123,7 @@ snapshot = Table(
     Column("dead", BigInteger),
     # of a person's word
     Column("canceled_at", Moment),  # nothing more of it is sent
+    Column("pilot", Integer),  # its plan asks so many questions only, to see; null: all of them
     Column("rounds_used", Integer, nullable=False, default=0, server_default="0"),  # before the last retry by hand
     CheckConstraint("merged_at IS NULL OR succeeded IS NOT NULL", name="merged_has_counts"),
     _one_of("state", SnapshotState),

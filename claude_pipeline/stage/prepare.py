@@ -23,6 +23,7 @@ from claude_pipeline.stage.check import check_conditions, check_model
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.mix import cut_each, maker_of
+from claude_pipeline.stage.pilot import check_pilot, keep_sample
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
 from claude_pipeline.workload import Workload
 
@@ -38,11 +39,14 @@ class Prepared:
     cache: str = ""  # whether the prompt cache is used for them, and why (not); empty where nothing was planned
 
 
-def prepare(desk: Desk, workload: Workload, partition: str) -> Prepared:
+def prepare(desk: Desk, workload: Workload, partition: str, *, pilot: int | None = None) -> Prepared:
     """Load, render, plan and cut one partition of a workload; idempotent.
+
+    With `pilot`, only a stratified sample of so many requests is cut; a later call without it cuts the rest.
 
     Raises:
         WorkloadInvalid, DatasetInvalid, PromptInvalid, CatalogMissing: before anything is registered.
+        UsageError: a pilot of a snapshot that is planned in full.
     """
     check_model(desk, workload)
     with desk.ledger.lock(f"plan-{workload.name}", wait=True):
@@ -51,7 +55,9 @@ def prepare(desk: Desk, workload: Workload, partition: str) -> Prepared:
         measure = Measure.of(workload, columns_of(desk.path(snapshot.path)))
         desk.ledger.workload_measured(workload.name, measure.to_json() if measure is not None else None)
         known = len(desk.ledger.chunks(workload.name, snapshot=snapshot.id))
-        cache = _plan(desk, workload, snapshot)
+        if pilot is not None:
+            check_pilot(snapshot)
+        cache = _plan(desk, workload, snapshot, pilot)
         chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
         new = chunks[known:]
         found = desk.ledger.snapshot(workload.name, snapshot.id)
@@ -87,7 +93,7 @@ def _load(desk: Desk, workload: Workload, partition: str) -> SnapshotRow:
     return snapshot
 
 
-def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> str:
+def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, pilot: int | None) -> str:
     """Decide how each record is answered, and cut what must be asked; nothing when the plan is as it was.
 
     Returns whether the prompt cache is used, in words.
@@ -99,7 +105,7 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> str:
     with written(plan) as temporary:
         rejected = write_plan(records, maker, temporary, workload)
         digest = sha256_of(temporary)
-        unchanged = digest == snapshot.plan_sha256
+        unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
         refuse_too_many(temporary, rejected, snapshot.records, workload)
     if unchanged:
         plan.unlink()
@@ -108,6 +114,8 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> str:
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     superseded = [chunk for chunk in own if chunk.state in (ChunkState.READY, ChunkState.HELD)]
     decision = decide(desk, workload, snapshot.id, plan, rejected, asked_before(own))
+    if pilot is not None:
+        keep_sample(decision, plan, pilot)
     caches = {
         variant.model: choose_cache(
             variant, desk.catalog.model(variant.model), decision.to_ask_of.get(variant.model, 0)
@@ -125,7 +133,8 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> str:
         plan_sha256=digest,
         counts=decision.counts,
         chunks=chunks,
-        waits_on=decision.waits_on,
+        waits_on=decision.waits_on if pilot is None else (),
+        pilot=pilot,
         superseded=[chunk.id for chunk in superseded],
         at=desk.clock(),
     )

@@ -200,6 +200,7 @@ def test_an_expected_reserve_is_never_above_the_worst(desk: Desk, tmp_path: Path
     run(expected)
     costs = [c.cost_units or 0 for c in desk.ledger.chunks("notes", snapshot=f"{TOMORROW}.1")]
     assert all(cost <= chunk.reserve_units for cost, chunk in zip(costs, chunks, strict=True))
+    assert sum(chunk.reserve_units for chunk in chunks) < 1.6 * sum(costs)
 
 
 def test_without_past_answers_only_the_input_is_expected_to_be_less(desk: Desk, tmp_path: Path) -> None:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+import yaml
 
 from claude_pipeline.controller import survey
-from claude_pipeline.crash import told
+from claude_pipeline.crash import VARIABLE, told
 from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.home import Home
 from claude_pipeline.ledger import ChunkState
-from claude_pipeline.simulator import Simulator
+from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prepare import prepare
 from claude_pipeline.stage.retry import retry
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests.conftest import BATCH_SECONDS, MovableClock
 from claude_pipeline_tests.drive import carry_on
-from claude_pipeline_tests.factory import PARTITION, asked, collected_chunks, note, workload_over
+from claude_pipeline_tests.factory import (
+    PARTITION,
+    asked,
+    attributes,
+    collected_chunks,
+    note,
+    workload_over,
+    write_dataset,
+)
 from claude_pipeline_tests.integration.choice_case import (
     HAIKU,
     OPUS,
@@ -251,6 +266,32 @@ def test_a_run_that_ends_at_any_point_is_finished_by_the_next(
     assert invoice[HAIKU] == RECORDS - 1
     assert invoice == spent(desk)
     check_delivered(desk, simulator, RECORDS)
+
+
+@pytest.mark.parametrize("point", ["cascade.after_chunks", "cascade.after_record"])
+def test_a_process_killed_between_two_levels_is_finished_by_the_next(tmp_path: Path, point: str) -> None:
+    write_dataset(tmp_path / "notes.jsonl", [note(n) for n in range(RECORDS)])
+    fields = attributes(model=None, cascade=[HAIKU, SONNET], gives_up_when="NOT sure", output=SCHEMA)
+    file = tmp_path / "notes.yaml"
+    file.write_text(yaml.safe_dump({"type": "claude_pipeline.ClaudeWorkload", "attributes": fields}))
+    home = Home(tmp_path / "home")
+    with running(Options(speed=600, batch_seconds=(30, 60), seed=3)) as simulator:
+        address = {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": simulator.api_key}
+        command = [sys.executable, "-m", "claude_pipeline_tests.drive", str(file), str(home.root)]
+        codes = [
+            subprocess.run(command, env=os.environ | address | {VARIABLE: crash_at}, timeout=90, check=False).returncode
+            for crash_at in (point, "")
+        ]
+        assert codes == [-signal.SIGKILL, 0]
+        invoice = billed(simulator)
+        total = float(simulator.invoice()["total_usd"])
+    with duckdb.connect(str(home.warehouse.resolve()), read_only=True) as duck:
+        delivered = duck.execute(
+            "SELECT count(DISTINCT record_id), count(*), sum(cost_usd) FROM notes.results"
+        ).fetchall()
+        unsure = duck.execute(f"SELECT count(*) FROM notes.attempts WHERE model = '{HAIKU}' AND NOT sure").fetchall()
+    assert delivered == [(RECORDS, RECORDS, pytest.approx(total, abs=1e-10 * RECORDS))]
+    assert invoice == {HAIKU: RECORDS, SONNET: unsure[0][0]}
 
 
 def test_another_snapshot_waits_for_each_level_that_the_first_asks(

@@ -70,11 +70,12 @@ def test_amounts_beyond_32_bits_are_kept_to_the_last_unit(ledger: Ledger) -> Non
 
 
 ADDED = {
-    "snapshot": ("merge_number", "merged_chunks", "published_merge", "canceled_at", "rounds_used"),
-    "chunk": ("cancel_asked_at", "stopped"),
+    "snapshot": ("merge_number", "merged_chunks", "published_merge", "canceled_at", "rounds_used", "pilot"),
+    "chunk": ("cancel_asked_at", "stopped", "rounds_before", "moves_on", "next_level_cut"),
+    "workload": ("measure",),
     "part": ("merged",),
     "batch": ("paid_twice",),
-}  # by the second schema
+}  # since the first schema
 
 
 def test_a_ledger_of_the_first_schema_is_brought_to_this_one(
