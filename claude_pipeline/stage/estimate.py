@@ -30,6 +30,7 @@ from claude_pipeline.plan import (
     output_by_max_tokens,
     output_by_schema,
     predict,
+    with_unseen,
 )
 from claude_pipeline.request import RequestMaker
 from claude_pipeline.stage.desk import Desk
@@ -129,7 +130,8 @@ class Estimator:
                 found = _fitted(
                     results.outputs, load, doubt, basis, Method.PAST_RESULTS if own else Method.OTHER_RESULTS
                 )
-                tokens = found.tokens.within(load.requests, most)
+                tokens = with_unseen(found.tokens, results.answers, load.requests, self.workload.max_tokens)
+                tokens = tokens.within(load.requests, most)
                 upper = max(tokens.high, share_cut * most) if share_cut > 0.02 else tokens.high
                 return Estimate(Interval(tokens.expected, tokens.low, upper), found.line, found.method, basis)
         return self._output_unseen(model, load)

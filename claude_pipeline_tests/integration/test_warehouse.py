@@ -45,7 +45,7 @@ def run(desk: Desk, workload: Workload, simulator: Simulator, partition: str = d
 @pytest.fixture
 def published(desk: Desk, simulator: Simulator, tmp_path: Path) -> Desk:
     """Twelve records: nine answered, one rejected, one duplicate, one or more dead."""
-    simulator.faults.add(kind="line_error", share=0.2, error_type="invalid_request_error", message="too odd")
+    simulator.faults.add(kind="line_error", share=0.4, error_type="invalid_request_error", message="too odd")
     rows = [{**note(n), "stars": n, "model": "T"} for n in range(10)]
     rows += [{**note(10, None), "stars": 1, "model": "T"}, {**note(11, "note 0"), "stars": 2, "model": "T"}]
     run(desk, workload_over(tmp_path, rows, output=OUTPUT, max_reject_ratio=0.2, max_tokens=200), simulator)

@@ -43,6 +43,7 @@ from claude_pipeline.plan import (
     rough_tokens,
     spelled,
     weigh,
+    with_unseen,
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -75,6 +76,20 @@ def test_nine_of_ten_intervals_hold_the_truth(world: str, size: int) -> None:
         sample, rest = everyone[:size], everyone[size:]
         _, interval = predict([Moments.of(sample)], len(rest), round(sum(x for x, _ in rest)))
         held += interval.low <= sum(t for _, t in rest) <= interval.high
+    assert held / trials >= 0.9
+
+
+@pytest.mark.parametrize("size", [20, 40, 99, 100])
+def test_long_answers_too_rare_for_a_small_sample_are_within_the_interval(size: int) -> None:
+    # At first 20 results held the truth 2 times in 3: most samples of that size met no long answer at all.
+    held, trials = 0, 300
+    for seed in range(trials):
+        chance = random.Random(f"unseen-{size}-{seed}")
+        everyone = [(500.0, WORLDS["rare-long-answers"](chance, 500.0)) for _ in range(1_500)]
+        sample, rest = everyone[:size], everyone[size:]
+        _, interval = predict([Moments.of(sample)], len(rest), 500 * len(rest))
+        wider = with_unseen(interval, size, len(rest), most_each=1_024)
+        held += wider.low <= sum(t for _, t in rest) <= wider.high
     assert held / trials >= 0.9
 
 
