@@ -104,7 +104,7 @@ class SubmitMoves(SnapshotMoves):
             chunk,
             at,
             intent_id=key[0],
-            before=chunk.state,
+            before=ChunkState.READY,
             after=ChunkState.SENDING,
             detail=tag,
         )

@@ -63,5 +63,5 @@ def test_a_wrong_field_is_found_by_check_yaml(project: Path) -> None:
         "type: claude_pipeline.ClaudeWorkload\nattributes: {name: wrong, modle: x, dataset: {path: a.csv}}\n",
         encoding="utf-8",
     )
-    with pytest.raises(AssertionError, match="required property"):
+    with pytest.raises(AssertionError, match=r"attributes\.modle Additional properties are not allowed"):
         dg(project, "check", "yaml", "claude_pipeline/defs/wrong")
