@@ -78,9 +78,8 @@ def act(desk: Desk, workload: Workload, action: Action) -> None:
 def main(file: str, folder: str) -> None:
     settings = Settings.from_environment().with_home(Path(folder))
     with open_desk(settings) as desk:
-        run(
-            desk, read_workload(Path(file)), lambda: time.sleep(POLL_SECONDS)
-        )  # a process of its own, killed by tests: no clock to move
+        workload = read_workload(Path(file))
+        run(desk, workload, lambda: time.sleep(POLL_SECONDS))  # a process of its own, killed by tests: no clock to move
 
 
 if __name__ == "__main__":

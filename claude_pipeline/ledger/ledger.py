@@ -258,6 +258,26 @@ class Ledger(HandMoves):
             .where(chunk.c.workload == workload)
             .group_by(chunk.c.snapshot, chunk.c.state)
         )
+        waits = select(table.snapshot_wait).where(table.snapshot_wait.c.workload == workload)
+        by_snapshot: dict[str, list[Count]] = {}
+        for row in self._rows(counted):
+            state, cost = ChunkState(row["state"]), int(row["cost"] or 0)
+            by_snapshot.setdefault(row["snapshot"], []).append(Count(state, row["chunks"], int(row["requests"]), cost))
+        due_of = self._due(workload, max_rounds)
+        waits_of: dict[str, list[SnapshotId]] = {}
+        for row in self._rows(waits):
+            waits_of.setdefault(row["snapshot"], []).append(row["waits_on"])
+        snapshots = self.snapshots(workload)
+        settled = self._settled(snapshots, by_snapshot, due_of)
+        result = [
+            progress_of(s, by_snapshot.get(s.id, []), due_of.get(s.id, 0), waits_of.get(s.id, []), settled)
+            for s in snapshots
+        ]
+        return [p for p in result if all_merged or needs_work(p)]
+
+    def _due(self, workload: str, max_rounds: int) -> Counter[str]:
+        """By snapshot: collected chunks with requests for another round or level, and refused ones to be halved."""
+        chunk = table.chunk
         snapshot = table.snapshot
         due = (
             select(chunk.c.snapshot, func.count().label("due"))
@@ -285,24 +305,10 @@ class Ledger(HandMoves):
             )
             .group_by(chunk.c.snapshot)
         )
-        waits = select(table.snapshot_wait).where(table.snapshot_wait.c.workload == workload)
-        by_snapshot: dict[str, list[Count]] = {}
-        for row in self._rows(counted):
-            state, cost = ChunkState(row["state"]), int(row["cost"] or 0)
-            by_snapshot.setdefault(row["snapshot"], []).append(Count(state, row["chunks"], int(row["requests"]), cost))
         due_of = Counter({row["snapshot"]: row["due"] for row in self._rows(due)})
         due_of.update({row["snapshot"]: row["due"] for row in self._rows(passed_on)})
         due_of.update(refused.snapshot for refused in self.too_large(workload))
-        waits_of: dict[str, list[SnapshotId]] = {}
-        for row in self._rows(waits):
-            waits_of.setdefault(row["snapshot"], []).append(row["waits_on"])
-        snapshots = self.snapshots(workload)
-        settled = self._settled(snapshots, by_snapshot, due_of)
-        result = [
-            progress_of(s, by_snapshot.get(s.id, []), due_of.get(s.id, 0), waits_of.get(s.id, []), settled)
-            for s in snapshots
-        ]
-        return [p for p in result if all_merged or needs_work(p)]
+        return due_of
 
     def _settled(
         self,

@@ -107,7 +107,7 @@ def until(happened: Callable[[], Any], what: str, *, seconds: float = PATIENCE_S
     while time.monotonic() < deadline:
         if found := happened():
             return found
-        time.sleep(pause)
+        time.sleep(pause)  # real processes: no clock to move
     raise AssertionError(f"did not happen in {seconds} s: {what}")
 
 
