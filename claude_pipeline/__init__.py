@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from claude_pipeline.components.claude_workload import ClaudeWorkload, build_workload_defs
+    from claude_pipeline.components.warehouse_resource import WarehouseResource
     from claude_pipeline.errors import ClaudePipelineError
+    from claude_pipeline.lane.call import realtime
     from claude_pipeline.settings import Settings
     from claude_pipeline.stage.desk import open_desk
     from claude_pipeline.warehouse.read import connect, query
@@ -25,18 +27,21 @@ _HOMES = {
     "ClaudePipelineError": "claude_pipeline.errors",
     "ClaudeWorkload": "claude_pipeline.components.claude_workload",
     "Settings": "claude_pipeline.settings",
+    "WarehouseResource": "claude_pipeline.components.warehouse_resource",
     "Workload": "claude_pipeline.workload",
     "build_workload_defs": "claude_pipeline.components.claude_workload",
     "connect": "claude_pipeline.warehouse.read",
     "open_desk": "claude_pipeline.stage.desk",
     "query": "claude_pipeline.warehouse.read",
     "read_workload": "claude_pipeline.workload_file",
+    "realtime": "claude_pipeline.lane.call",
 }
 
 __all__ = [
     "ClaudePipelineError",
     "ClaudeWorkload",
     "Settings",
+    "WarehouseResource",
     "Workload",
     "__version__",
     "build_workload_defs",
@@ -44,6 +49,7 @@ __all__ = [
     "open_desk",
     "query",
     "read_workload",
+    "realtime",
 ]
 
 

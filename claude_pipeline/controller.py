@@ -6,8 +6,8 @@ memory, so a lost or repeated tick loses and repeats nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -15,14 +15,19 @@ from claude_pipeline.errors import LedgerOutdated
 from claude_pipeline.lane.primer import Primers
 from claude_pipeline.lane.stranger import check_age
 from claude_pipeline.lane.submit import why_not_now
-from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, SnapshotProgress
+from claude_pipeline.ledger import AskingRow, ChunkRow, ChunkState, Ledger, SnapshotProgress, Walls
+from claude_pipeline.ledger.ask_moves import REALTIME, ask_lock
+from claude_pipeline.report import duration
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.lane_choice import LaneChooser, pool_of, realtime_units
+from claude_pipeline.stage.share import paused_pools, told_to_wait
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
 
 
 class Kind(StrEnum):
     SUBMIT = "submit"
+    ASK = "ask"
     COLLECT = "collect"
     FINALIZE = "finalize"
 
@@ -42,7 +47,7 @@ class Situation:
 
     workload: str
     progress: tuple[SnapshotProgress, ...]  # snapshots with work left, oldest first
-    sendable: int  # ready chunks that may be sent now, and for which there is room
+    sendable: int  # ready chunks that may be sent as batches now, and for which there is room
     waiting_for_room: int  # ready chunks for which there is none, or that the API asked to hold back
     held: int  # chunks before the budget's wall
     held_that_fit: int  # those of them for which there is budget by now
@@ -58,6 +63,9 @@ class Situation:
     too_large: int = 0  # refused chunks that go again in halves
     held_by: str | None = None  # the sentence of the wall before the held chunks, where none of them fits
     waiting_for_primer: int = 0  # chunks that wait for the prompt cache to be filled
+    askable: int = 0  # chunks that may be asked in real time now, begun ones among them
+    asking: int = 0  # chunks that are asked in real time, and not answered to the end
+    asking_told: str = field(default="", compare=False)  # how far that is, for people
 
     @property
     def at_rest(self) -> bool:
@@ -73,6 +81,8 @@ def decide(situation: Situation) -> list[Action]:
     cuttable = situation.too_large or any(map(_needs_cutting, situation.progress))
     if situation.stopped is None and (situation.sendable or situation.held_that_fit or cuttable):
         actions.append(Action(Kind.SUBMIT, situation.workload))
+    if situation.stopped is None and situation.askable:
+        actions.append(Action(Kind.ASK, situation.workload))
     mergeable = {p.snapshot.partition for p in situation.progress if _mergeable(p)} | set(situation.unpublished)
     for partition in sorted(mergeable):
         if not any(p.snapshot.partition == partition and not _mergeable(p) for p in situation.progress):
@@ -111,6 +121,11 @@ def describe(situation: Situation, now: datetime) -> str:
     if situation.next_expiry is not None:
         left = max(0, int((situation.next_expiry - now).total_seconds()))
         parts.append(f"the oldest has {left // 3600} h {left % 3600 // 60} min to its SLA")
+    if situation.asking_told:
+        parts.append(situation.asking_told)
+    elif situation.asking or situation.askable:
+        chunks = plural(max(situation.asking, situation.askable), "chunk waits", "chunks wait")
+        parts.append(f"{chunks} to be asked in real time")
     if situation.ended:
         parts.append(f"{plural(situation.ended, 'batch has', 'batches have')} ended")
     if situation.sendable + situation.waiting_for_room:
@@ -143,32 +158,36 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     """Read the situation of one workload: counts and open rows, one short look at the ledger."""
     ledger, now = desk.ledger, desk.clock()
     limits = walls(desk, workload)
-    primers = Primers(ledger, now)
-    unsent = ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
-    waiting = [chunk for chunk in unsent if primers.why_wait(chunk) is None]
-    ready = [chunk for chunk in waiting if chunk.state is ChunkState.READY]
-    held = [chunk for chunk in waiting if chunk.state is ChunkState.HELD]
+    unsent = _Unsent(desk, workload, limits)
     batches, queued = ledger.in_flight()
-    due = [chunk for chunk in ready if chunk.not_before is None or chunk.not_before <= now]
     # Where the API asked one chunk to wait it means all of them, so nothing is sendable until then.
-    room = bool(due) and len(due) == len(ready) and batches < limits.batches_in_flight
-    room = room and (not batches or queued + due[0].requests <= limits.queued_requests)
+    room = bool(unsent.due) and len(unsent.due) == len(unsent.ready) and batches < limits.batches_in_flight
+    room = room and (not batches or queued + unsent.due[0].requests <= limits.queued_requests)
     in_room = not batches or batches < limits.batches_in_flight
-    before = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(held)]
-    fitting = before.count(None) if in_room else 0
-    held_by = next((sentence for sentence in before if sentence), None) if None not in before else None
+    before = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(unsent.held)]
+    before_asking = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(unsent.to_ask_held)]
+    sentences = before + before_asking
+    held_by = next((sentence for sentence in sentences if sentence), None) if None not in sentences else None
     progress = tuple(ledger.progress(workload.name, max_rounds=workload.max_rounds))
-    flying = ledger.chunks(workload.name, states=[ChunkState.LIVE, ChunkState.SENDING, ChunkState.ENDED])
+    flying = ledger.chunks(
+        workload.name, states=[ChunkState.LIVE, ChunkState.SENDING, ChunkState.ENDED, ChunkState.ASKING]
+    )
     live = [chunk for chunk in flying if chunk.state is ChunkState.LIVE]
+    asking = [chunk for chunk in flying if chunk.state is ChunkState.ASKING]
+    asked_by = _asked_by(ledger, workload.name, now)
+    begun = [chunk for chunk in asking if chunk.not_before is None or chunk.not_before <= now]
+    paused = paused_pools(desk, now)
+    askable = [chunk for chunk in unsent.to_ask + begun if pool_of(desk.catalog.model(chunk.model)) not in paused]
     expiries = [b.expires_at for b in ledger.batches(ids=[c.batch_id for c in live if c.batch_id]) if b.expires_at]
-    stuck = held_by is not None and not ready and not flying
+    stuck = held_by is not None and not unsent.ready and not unsent.to_ask and not flying
+    sendable = len(unsent.due) if room else 0
     return Situation(
         workload=workload.name,
         progress=progress,
-        sendable=len(due) if room else 0,
-        waiting_for_room=len(ready) - (len(due) if room else 0),
-        held=len(held),
-        held_that_fit=fitting,
+        sendable=sendable,
+        waiting_for_room=len(unsent.ready) - sendable,
+        held=len(unsent.held) + len(unsent.to_ask_held),
+        held_that_fit=before.count(None) if in_room else 0,
         wall=held_by if stuck else None,
         in_flight=len(live),
         in_flight_requests=sum(chunk.requests for chunk in live),
@@ -180,8 +199,63 @@ def survey(desk: Desk, workload: Workload) -> Situation:
         stopped=standing(ledger, now),
         too_large=len(ledger.too_large(workload.name)),
         held_by=held_by,
-        waiting_for_primer=len(unsent) - len(waiting),
+        waiting_for_primer=unsent.waiting_for_primer,
+        askable=0 if asked_by else len(askable) + (0 if paused else before_asking.count(None)),
+        asking=len(asking),
+        asking_told="; ".join(map(told_of, asked_by)) or _paused_sentence(unsent.to_ask + asking, askable, paused),
     )
+
+
+class _Unsent:
+    """The chunks of a workload that are not sent, by what keeps them and by lane."""
+
+    def __init__(self, desk: Desk, workload: Workload, limits: Walls) -> None:
+        now = desk.clock()
+        primers = Primers(desk.ledger, now)
+        unsent = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+        waiting = [chunk for chunk in unsent if primers.why_wait(chunk) is None]
+        chooser = LaneChooser(desk, workload, limits)
+        asked: list[ChunkRow] = []
+        sent: list[ChunkRow] = []
+        for chunk in waiting:
+            (asked if chooser.of(chunk).lane == REALTIME else sent).append(chunk)
+        self.waiting_for_primer = len(unsent) - len(waiting)
+        self.ready = [chunk for chunk in sent if chunk.state is ChunkState.READY]
+        self.due = [chunk for chunk in self.ready if chunk.not_before is None or chunk.not_before <= now]
+        self.held = [chunk for chunk in sent if chunk.state is ChunkState.HELD]
+        self.to_ask = [chunk for chunk in asked if chunk.state is ChunkState.READY]
+        self.to_ask_held = [
+            replace(chunk, reserve_units=realtime_units(desk, chunk))
+            for chunk in asked
+            if chunk.state is ChunkState.HELD
+        ]
+
+
+def told_of(row: AskingRow) -> str:
+    """How far a process is that asks in real time, in one clause."""
+    done = row.answered + row.errored
+    told = f"{done:,} of {row.requests:,} asked in real time, {row.requests_per_minute:,} requests/min"
+    told += f", {row.output_tokens_per_minute:,} output tokens/min, {row.in_flight:,} in flight"
+    if row.requests_per_minute and done < row.requests:
+        told += f", about {duration(60 * (row.requests - done) / row.requests_per_minute)} left"
+    return f"{told}; {row.waiting}" if row.waiting else told
+
+
+def _asked_by(ledger: Ledger, workload: str, now: datetime) -> list[AskingRow]:
+    """Who asks for the workload now: at most one process. One that was killed may still be told of, but holds no lock."""
+    rows = [row for row in ledger.asking(at=now) if row.workload == workload]
+    if rows:
+        with ledger.lock(ask_lock(workload)) as free:
+            return [] if free else rows
+    return rows
+
+
+def _paused_sentence(chunks: Sequence[ChunkRow], askable: Sequence[ChunkRow], paused: Mapping[str, datetime]) -> str:
+    """Why nothing is asked, where the API asked to wait; else nothing."""
+    if askable or not chunks or not paused:
+        return ""
+    waits = plural(len(chunks), "chunk waits", "chunks wait")
+    return f"{waits} to be asked in real time: {told_to_wait(min(paused.values()))}"
 
 
 def _least_of_each_snapshot(held: Iterable[ChunkRow]) -> list[ChunkRow]:

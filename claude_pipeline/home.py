@@ -77,7 +77,7 @@ class Home:
         return self.root / "downloads" / workload / snapshot / name
 
     def journal(self, workload: str, snapshot: str, name: str) -> Path:
-        """Where the real-time lane will append each answer before it counts."""
+        """Where the real-time lane appends each answer before it counts."""
         return self.root / "journals" / workload / snapshot / name
 
     def results(self, workload: str, snapshot: str, name: str) -> Path:
@@ -85,6 +85,10 @@ class Home:
 
     def merged(self, workload: str, snapshot: str, name: str) -> Path:
         return self.root / "merged" / workload / snapshot / name
+
+    def report(self, workload: str, name: str) -> Path:
+        """`name` is a snapshot, or `index` for the page of the workload itself."""
+        return self.root / "reports" / workload / f"{name}.html"
 
     def relative(self, path: Path) -> str:
         """The form kept in the ledger, so that a home can be moved as a whole."""

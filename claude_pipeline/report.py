@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from claude_pipeline.catalog import UNITS_PER_USD
-from claude_pipeline.ledger import ChunkRow, SnapshotRow
+from claude_pipeline.ledger import ChunkRow, SnapshotRow, Spend
+from claude_pipeline.ledger.ask_moves import REALTIME
 from claude_pipeline.money import dollars
 from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
@@ -15,11 +16,13 @@ from claude_pipeline.stage.quality import Quality, quality_of
 from claude_pipeline.workload import Workload
 
 REASONS_MAX = 3
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One snapshot in numbers. Rates and times are by the API's clock: first batch created to last ended."""
+    """One snapshot in numbers. Rates and times go from the first batch created, by the API's clock, or the first
+    request asked in real time, by ours, to the last end of either."""
 
     workload: str
     snapshot: str
@@ -27,7 +30,7 @@ class Summary:
     succeeded: int
     dead: int
     rejected: int
-    requests: int  # sent, all rounds
+    requests: int  # sent, all rounds, both lanes
     reused: int
     duplicates: int
     batches: int
@@ -36,7 +39,7 @@ class Summary:
     input_tokens: int
     output_tokens: int
     cost_usd: float
-    realtime_usd: float  # the same tokens at the real-time price
+    realtime_usd: float  # all of its tokens at the real-time price
     started_at: datetime | None
     ended_at: datetime | None
     hours_to_sla: float | None  # least that was left of 24 h when a batch ended
@@ -44,6 +47,9 @@ class Summary:
     cache_read_tokens: int = 0  # likewise
     reasons: tuple[tuple[str, int], ...] = ()  # why records have no answer, most frequent first
     quality: Quality = field(default_factory=Quality)
+    realtime_requests: int = 0  # of the requests: those asked in real time
+    realtime_cost_usd: float = 0.0  # of the cost
+    lost: int = 0  # answers in real time that may have been paid, and that nobody recorded
 
     @property
     def minutes(self) -> float | None:
@@ -74,14 +80,13 @@ class Summary:
             ("= succeeded", f"{self.succeeded:,}"),
             ("+ dead letters", f"{self.dead:,}"),
             ("+ rejected (never sent)", f"{self.rejected:,}"),
-            (
-                "requests sent",
-                f"{self.requests:,} in {self.batches:,} batches, {self.rounds} round{'s' * (self.rounds != 1)}",
-            ),
+            ("requests sent", f"{self._sent()}, {self.rounds} round{'s' * (self.rounds != 1)}"),
             ("not asked twice", f"{self.reused:,} reused, {self.duplicates:,} duplicates"),
             ("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"),
             ("cost", f"{_dollars(self.cost_usd)}{self._saving()}"),
         ]
+        if self.lost:
+            pairs.append(("lost in real time", f"{self.lost:,} {_LOST if self.lost > 1 else _LOST_ONE}"))
         if self.cache_hit_rate is not None:
             counts = f"{self.cache_read_tokens:,} tokens read, {self.cache_write_tokens:,} written"
             pairs.append(("prompt cache", f"{self.cache_hit_rate:.0%} of input read from it ({counts})"))
@@ -98,10 +103,40 @@ class Summary:
             pairs.append(("outside output schema", f"{self.invalid:,} answers"))
         return pairs + self.quality.rows()
 
+    @property
+    def batch_requests(self) -> int:
+        return self.requests - self.realtime_requests
+
+    @property
+    def batch_cost_usd(self) -> float:
+        return self.cost_usd - self.realtime_cost_usd
+
+    @property
+    def saved_usd(self) -> float:
+        """What went as batches cost so much less than it would have in real time."""
+        return self.realtime_usd - self.cost_usd
+
+    def _sent(self) -> str:
+        batches = f"{self.batch_requests:,} in {self.batches:,} batch{'es' * (self.batches != 1)}"
+        if not self.realtime_requests:
+            return batches
+        asked = f"{self.realtime_requests:,} in real time"
+        return f"{batches} and {asked}" if self.batch_requests else asked
+
     def _saving(self) -> str:
         if not self.realtime_usd:
             return ""
-        return f" (real-time price: {_dollars(self.realtime_usd)}, saved {1 - self.cost_usd / self.realtime_usd:.0%})"
+        if not self.realtime_requests:
+            saved = self.saved_usd / self.realtime_usd
+            return f" (real-time price: {_dollars(self.realtime_usd)}, saved {saved:.0%})"
+        if not self.saved_usd:  # none was sent as batches, or those were given up unanswered
+            return " (real-time price)"
+        dearer = self.batch_cost_usd + self.saved_usd
+        saved = self.saved_usd / dearer
+        return (
+            f" ({_dollars(self.batch_cost_usd)} in batches, saved {saved:.0%} of the real-time price of "
+            f"{_dollars(dearer)}; {_dollars(self.realtime_cost_usd)} in real time)"
+        )
 
     def numbers(self) -> dict[str, float | int]:
         """What plots over time in Dagster; leaves out what is not known."""
@@ -111,6 +146,8 @@ class Summary:
             "dead_letters": self.dead,
             "rejected": self.rejected,
             "requests": self.requests,
+            "batch_requests": self.batch_requests,
+            "realtime_requests": self.realtime_requests,
             "batches": self.batches,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
@@ -118,7 +155,11 @@ class Summary:
             "cache_read_tokens": self.cache_read_tokens,
             "cache_hit_rate": self.cache_hit_rate,
             "cost_usd": self.cost_usd,
+            "batch_cost_usd": self.batch_cost_usd,
+            "realtime_cost_usd": self.realtime_cost_usd,
             "realtime_usd": self.realtime_usd,
+            "saved_usd": self.saved_usd,
+            "lost": self.lost,
             "success_rate": self.succeeded / self.records if self.records else None,
             "minutes": self.minutes,
             "requests_per_min": self.per_minute(self.requests),
@@ -132,6 +173,10 @@ class Summary:
     def markdown(self) -> str:
         lines = ["| | |", "|---|---|"]
         return "\n".join(lines + [f"| {label} | {value} |" for label, value in self.rows()])
+
+
+_LOST = "answers may have been paid and were lost, with a killed process or a broken connection"
+_LOST_ONE = "answer may have been paid and was lost, with a killed process or a broken connection"
 
 
 def _dollars(usd: float) -> str:
@@ -149,12 +194,18 @@ def duration(seconds: float) -> str:
 def summarize(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Summary:
     """The numbers of one snapshot, from the ledger."""
     chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
-    sent = [chunk for chunk in chunks if chunk.batch_id is not None]
-    batches = desk.ledger.batches(ids=[chunk.batch_id for chunk in sent if chunk.batch_id])
+    asked = [chunk for chunk in chunks if chunk.lane == REALTIME]
+    batched = [chunk for chunk in chunks if chunk.lane != REALTIME and chunk.batch_id is not None]
+    sent = batched + asked
+    batches = desk.ledger.batches(ids=[chunk.batch_id for chunk in batched if chunk.batch_id])
     ended = [batch for batch in batches if batch.ended_at is not None]
     left = [(b.expires_at - b.ended_at).total_seconds() / 3600 for b in ended if b.expires_at and b.ended_at]
-    cost_usd = _sum(sent, "cost_units") / UNITS_PER_USD
     spent = desk.ledger.spent(workload.name, snapshot=snapshot.id)
+    begun = [batch.created_at for batch in batches]
+    if (first := desk.ledger.asked_from(workload.name, snapshot.id)) is not None:
+        begun.append(first)
+    over = [batch.ended_at for batch in ended if batch.ended_at] + _answered(asked, spent)
+    batch_usd, realtime_cost_usd = (_sum(of_lane, "cost_units") / UNITS_PER_USD for of_lane in (batched, asked))
     return Summary(
         workload=workload.name,
         snapshot=snapshot.id,
@@ -170,16 +221,30 @@ def summarize(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Summary:
         invalid=_sum(sent, "invalid"),
         input_tokens=_sum(sent, "input_tokens"),
         output_tokens=_sum(sent, "output_tokens"),
-        cost_usd=cost_usd,
-        realtime_usd=cost_usd / float(desk.catalog.limits.batch_price_factor),  # half of every token class
-        started_at=min((batch.created_at for batch in batches), default=None),
-        ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
+        cost_usd=batch_usd + realtime_cost_usd,
+        # A batch costs one and the same share of every token class.
+        realtime_usd=batch_usd / float(desk.catalog.limits.batch_price_factor) + realtime_cost_usd,
+        started_at=min(begun, default=None),
+        ended_at=max(over, default=None),
         hours_to_sla=min(left, default=None),
         cache_write_tokens=sum(each.cache_write_tokens for each in spent),
         cache_read_tokens=sum(each.cache_read_tokens for each in spent),
         reasons=_reasons(desk, workload, snapshot) if snapshot.dead or snapshot.rejected else (),
         quality=quality_of(desk, workload, snapshot),
+        realtime_requests=sum(chunk.requests for chunk in asked),
+        realtime_cost_usd=realtime_cost_usd,
+        lost=_sum(chunks, "lost"),
     )
+
+
+def _answered(asked: list[ChunkRow], spent: list[Spend]) -> list[datetime]:
+    """By when chunks were answered in real time: when they were closed, but a process that died may have been long
+    gone before another one closed its last."""
+    closed = max((chunk.collected_at for chunk in asked if chunk.collected_at), default=None)
+    if closed is None:
+        return []
+    minutes = [each.billed_at for each in spent if each.lane == REALTIME]
+    return [min(closed, max(minutes) + MINUTE) if minutes else closed]
 
 
 def _reasons(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[tuple[str, int], ...]:

@@ -2,7 +2,7 @@
 
 | variable | default | what |
 |---|---|---|
-| `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL` | none, the real API | read by `lane.client` only, as the SDK reads them |
+| `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL` | none, the real API | read by `lane.access` only, as the SDK reads them |
 | `CLAUDE_PIPELINE_HOME` | `data/home` of the checkout, else of the current folder | everything a run writes |
 | `CLAUDE_PIPELINE_LEDGER_URL` | SQLite in the home | SQLAlchemy URL of the ledger; PostgreSQL with sessions of its own, no shared ones of a pooler |
 | `CLAUDE_PIPELINE_TIER` | `start` | the account's rate-limit tier |
@@ -12,6 +12,8 @@
 | `CLAUDE_PIPELINE_CATALOG` | none | a YAML file that adds to or overrides the catalogue |
 | `CLAUDE_PIPELINE_TICK_SECONDS` | 10 | least seconds between two looks of the Dagster sensor |
 | `CLAUDE_PIPELINE_BATCHES_IN_FLIGHT` | 100 | most batches in progress at once |
+| `CLAUDE_PIPELINE_WEBHOOK_URL` | none | where each alert is posted as JSON: https, or http on this machine |
+| `CLAUDE_PIPELINE_REALTIME_IN_FLIGHT` | 1000 | most real-time requests in flight at once, for each pool of models; also the most that a crash can cost |
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from claude_pipeline.home import Home
 SETTLE_SECONDS = 900.0  # 1.5 x the SDK's read timeout of 600 s, after which nobody waits for an answer
 SETTLE_SECONDS_LOCAL = 10.0
 BATCHES_IN_FLIGHT = 100
+REALTIME_IN_FLIGHT = 1000
 TICK_SECONDS = 10
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -46,6 +49,8 @@ class Settings:
     catalog: Path | None = None
     batches_in_flight: int = BATCHES_IN_FLIGHT
     tick_seconds: int = TICK_SECONDS
+    realtime_in_flight: int = REALTIME_IN_FLIGHT
+    webhook_url: str | None = field(default=None, repr=False)  # may hold a secret
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -73,6 +78,8 @@ class Settings:
             catalog=Path(catalog).expanduser().absolute() if catalog else None,
             batches_in_flight=int(_number(env, "CLAUDE_PIPELINE_BATCHES_IN_FLIGHT", BATCHES_IN_FLIGHT, least=1)),
             tick_seconds=int(_number(env, "CLAUDE_PIPELINE_TICK_SECONDS", TICK_SECONDS, least=1)),
+            realtime_in_flight=int(_number(env, "CLAUDE_PIPELINE_REALTIME_IN_FLIGHT", REALTIME_IN_FLIGHT, least=1)),
+            webhook_url=_webhook(env.get("CLAUDE_PIPELINE_WEBHOOK_URL") or None),
         )
 
     def with_home(self, folder: Path | None) -> Settings:
@@ -93,6 +100,21 @@ def is_loopback(url: str) -> bool:
         return bool(url) and (urlsplit(url).hostname or "") in LOOPBACK
     except ValueError:  # no URL at all; whoever connects says so
         return False
+
+
+def _webhook(url: str | None) -> str | None:
+    """The URL, where it may be used. It is never named: its path may be the secret."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url)))
+        usable = usable and (parts.port is None or parts.port > 0) and url.isascii() and url.isprintable()
+    except ValueError:
+        usable = False
+    if not usable or " " in url:
+        raise SettingInvalid("CLAUDE_PIPELINE_WEBHOOK_URL must be an https:// URL (http:// only on this machine)")
+    return url
 
 
 def _number(env: Mapping[str, str], name: str, default: float, *, least: float) -> float:

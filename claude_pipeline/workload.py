@@ -34,6 +34,7 @@ from claude_pipeline.model_choice import problem_of as choice_problem_of
 from claude_pipeline.output_schema import problem_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+OWNER = re.compile(r"team:.+|[a-zA-Z0-9_.+-]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")  # as Dagster checks it; a test compares
 RESERVED_NAMES = frozenset({"ops", "main", "temp", "information_schema", "pg_catalog", "warehouse"})
 REQUESTS_PER_BATCH_MAX = 100_000  # also in catalog/limits.yaml, with its source; a unit test compares
 BYTES_PER_BATCH_MAX = 256_000_000  # likewise
@@ -142,8 +143,13 @@ class Workload(_Strict):
     score: str | None = Field(
         None, description="SQL over record and answer: whether the answer is good, to measure by."
     )
-    lane: Literal["batch", "auto"] = Field("auto", description="`auto` picks for you: the batch lane, at half price.")
-    deadline_hours: Annotated[float, Field(gt=0)] = 24
+    lane: Literal["batch", "realtime", "auto"] = Field(
+        "auto", description="`auto` picks for you: the batch lane, at half price, where the deadline lets it."
+    )
+    deadline_hours: Annotated[float, Field(gt=0, description="From planning a snapshot to its answers.")] = 24
+    sla_warn_share: float = Field(
+        0.75, gt=0, lt=1, description="Share of a batch's 24 h after which people are told that it still runs."
+    )
     chunk: Chunk = Field(default_factory=lambda: Chunk.model_validate({}))
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
     budget_usd_per_day: Annotated[float, Field(gt=0)] | None = Field(
@@ -168,6 +174,7 @@ class Workload(_Strict):
     partition: Cadence | None = Field(None, description="Of snapshots; from `schedule`, daily where there is none.")
     timezone: str = "UTC"
     start_date: date = date(2026, 1, 1)
+    owners: tuple[str, ...] = Field((), description="Who answers for it: e-mail addresses, or teams as `team:support`.")
 
     _source: Path | None = PrivateAttr(None)
 
@@ -179,6 +186,14 @@ class Workload(_Strict):
         if name in RESERVED_NAMES:
             raise ValueError(f"{name!r} is a schema of the warehouse itself; choose another name")
         return name
+
+    @field_validator("owners")
+    @classmethod
+    def _owners_are_dagsters(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if not OWNER.fullmatch(owner):
+                raise ValueError(f"{owner!r} is neither an e-mail address nor a team, as in 'team:support'")
+        return owners
 
     @field_validator("system")
     @classmethod
@@ -334,10 +349,6 @@ class Workload(_Strict):
         for field, purpose in NOT_YET.items():
             if field in attributes:
                 raise WorkloadInvalid(f"{field}: not yet: {purpose} is not in this version; leave it out", place=place)
-        if attributes.get("lane") == "realtime":
-            raise WorkloadInvalid(
-                "lane: realtime: not yet: this version has the batch lane; write lane: batch", place=place
-            )
         try:
             workload = cls.model_validate(dict(attributes))
         except ValidationError as error:

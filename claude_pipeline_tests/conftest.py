@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from anthropic import AsyncAnthropic
 from sqlalchemy import Connection, create_engine
 
 from claude_pipeline.catalog import load
 from claude_pipeline.home import Home
-from claude_pipeline.lane.client import BatchClient, connect
+from claude_pipeline.lane.access import connect, connect_async
+from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 from claude_pipeline.simulator import Options, Simulator, running
@@ -139,7 +141,15 @@ def client_of(simulator: Simulator, key: str | None = None) -> BatchClient:
     return BatchClient(connect=lambda: connect(environment))
 
 
+def messages_of(simulator: Simulator, key: str | None = None) -> Callable[[], AsyncAnthropic]:
+    """What makes the client of the real-time lane."""
+    environment = {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": key or simulator.api_key}
+    return lambda: connect_async(environment)
+
+
 @pytest.fixture
-def desk(home: Home, ledger: Ledger, ledger_url: str | None, client: BatchClient, clock: MovableClock) -> Desk:
+def desk(
+    home: Home, ledger: Ledger, ledger_url: str | None, client: BatchClient, clock: MovableClock, simulator: Simulator
+) -> Desk:
     settings = Settings(home, ledger_url=ledger_url, settle_seconds=SETTLE_SECONDS)
-    return Desk(settings, ledger, load(), client, clock)
+    return Desk(settings, ledger, load(), client, clock, messages_of(simulator))

@@ -15,12 +15,13 @@ from pathlib import Path
 from claude_pipeline.controller import Action, Kind, Situation, decide, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear
 from claude_pipeline.settings import Settings
+from claude_pipeline.stage.ask import ask
 from claude_pipeline.stage.collect import collect, look
 from claude_pipeline.stage.desk import Desk, open_desk
 from claude_pipeline.stage.finalize import finalize
 from claude_pipeline.stage.prepare import prepare
 from claude_pipeline.stage.publish import publish
-from claude_pipeline.stage.submit import plan_submission, send, settle
+from claude_pipeline.stage.submit import plan_submission, send, settle, walls
 from claude_pipeline.workload import Workload
 from claude_pipeline.workload_file import read_workload
 
@@ -67,6 +68,8 @@ def act(desk: Desk, workload: Workload, action: Action) -> None:
     match action.kind:
         case Kind.SUBMIT:
             send(desk, workload, plan_submission(desk, workload).chunks)
+        case Kind.ASK:
+            ask(desk, workload, walls(desk, workload))
         case Kind.COLLECT:
             collect(desk, workload)
         case Kind.FINALIZE:

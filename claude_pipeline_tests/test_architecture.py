@@ -61,7 +61,9 @@ def test_loading_the_code_location_does_not_import(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("heavy", ["dagster", "pydantic", "rich.console", "anthropic", "duckdb", "pyarrow"])
+@pytest.mark.parametrize(
+    "heavy", ["dagster", "pydantic", "rich.console", "anthropic", "duckdb", "pyarrow", "matplotlib", "jinja2"]
+)
 def test_help_does_not_import(heavy: str) -> None:
     code = (
         "import sys, atexit; sys.argv = ['claude-pipeline', '--help']\n"

@@ -17,6 +17,8 @@ COMMANDS = {
     "plan": "Say what a workload would cost and how long it would take; spends nothing.",
     "run": "Run a workload to its end, without a daemon.",
     "status": "Say what is on its way, what it cost, what failed.",
+    "report": "Write what came of a workload as a page that opens anywhere.",
+    "metrics": "Serve the ledger's figures for Prometheus.",
     "retry": "Ask dead letters again, all or by reason.",
     "cancel": "Cancel a snapshot, here and at the API.",
     "resume": "Go on after a stop of the account (key, credit, spend limit).",
@@ -53,7 +55,8 @@ class Commands(click.Group):
 def cli() -> None:
     """Run Claude over whole tables: half price, no row lost, none paid twice.
 
-    Exit codes: 0 done; 1 done, but records are dead letters or rejected; 2 wrong use or input;
+    Exit codes: 0 done, also when Ctrl-C ends what has no end of its own (`status --watch`, `metrics`);
+    1 done, but records are dead letters or rejected; 2 wrong use or input;
     3 stopped (budget, key, account); 4 interrupted, run again.
     """
 
@@ -99,6 +102,11 @@ def main() -> None:
                 err=True,
             )
             sys.exit(4)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            click.echo(
+                f"claude-pipeline: {error.filename}: {error.strerror}; name another place, or mend this one", err=True
+            )
+            sys.exit(2)
         # Not the message: one of another library may carry a record's text.
         click.echo(
             f"claude-pipeline: {type(error).__name__}, which is not foreseen; CLAUDE_PIPELINE_DEBUG=1 shows where. "

@@ -38,9 +38,18 @@ def dagster_home(home: Home) -> Path:
     return folder
 
 
+# A run in this process would have its standard error caught into a file, and the terminal with it: progress would
+# stand still, and the helpers that catch it would show their stack traces at Ctrl-C. Ops print nothing.
+NO_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+
+
 def open_instance(home: Home) -> dg.DagsterInstance:
+    """The instance for runs in this process."""
     import dagster as dg
+    from dagster._core.instance.ref import InstanceRef
 
     # Two processes that make one instance's databases at once can leave them unusable.
     with hold(FileLocks(home.root / "locks"), "dagster", wait=True):
-        return dg.DagsterInstance.from_config(str(dagster_home(home)))
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home(home)), overrides=NO_CAPTURE))

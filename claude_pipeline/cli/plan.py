@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_pipeline.cli.which import home_option, settings_of, workload_of
+from claude_pipeline.cli.which import check_partition, home_option, settings_of, workload_of
 
 if TYPE_CHECKING:
     from claude_pipeline.plan import Plan
@@ -43,20 +43,27 @@ def command(
     Loads the dataset and decides what would be asked, but registers nothing and sends nothing: the API is
     asked for token counts of a sample at most. Planning again costs no further counts.
 
-    With --pilot N, a stratified sample of N requests is asked for real, inside the budget, in the batch lane;
-    its answers are shown beside their records, the plan learns from them, and the full run does not ask them again.
+    With --pilot N, a stratified sample of N requests is asked for real, inside the budget, in real time unless
+    `lane: batch` forbids it; its answers are shown beside their records, the plan learns from them, and the full run does
+    not ask them again.
     """
     from claude_pipeline.cadence import partition_of
+    from claude_pipeline.cli.screen import Screen
     from claude_pipeline.plan import document
+    from claude_pipeline.progress import heard_by
     from claude_pipeline.stage.desk import open_desk
     from claude_pipeline.stage.forecast import plan_workload
 
     settings = settings_of(home)
     chosen = workload_of(workload, settings)
+    if partition is not None:
+        check_partition(chosen, partition)
     with open_desk(settings) as desk:
         day = partition or partition_of(chosen.cadence, chosen.timezone, desk.clock())
     answers = _pilot(settings, chosen, day, pilot, poll_seconds, quiet=as_json) if pilot is not None else None
-    with open_desk(settings) as desk:
+    screen = Screen(quiet=as_json)
+    with open_desk(settings) as desk, screen, heard_by(screen.now):
+        screen.now(f"planning {chosen.name}")
         plan = plan_workload(desk, chosen, day, tier=tier, wait=None if offline else time.sleep)
     if as_json:
         found = document(plan)

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +15,8 @@ from claude_pipeline import errors
 from claude_pipeline.cadence import partition_of
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.cli.screen import Screen
-from claude_pipeline.controller import Action, Kind, Situation, decide, describe, held_sentence, survey
+from claude_pipeline.cli.which import check_partition
+from claude_pipeline.controller import Action, Kind, Situation, decide, describe, held_sentence, survey, told_of
 from claude_pipeline.errors import (
     AccountStopped,
     ApiRefused,
@@ -25,15 +26,19 @@ from claude_pipeline.errors import (
     KeyRefused,
     LedgerOutdated,
 )
-from claude_pipeline.lane.client import check_access
+from claude_pipeline.lane.access import check_access
 from claude_pipeline.ledger import ChunkState, SnapshotRow
+from claude_pipeline.progress import heard_by
 from claude_pipeline.report import Summary, summarize
 from claude_pipeline.settings import Settings
+from claude_pipeline.stage.alert import watch
+from claude_pipeline.stage.ask import interrupted
 from claude_pipeline.stage.check import check_model, deprecations
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk, open_desk
+from claude_pipeline.stage.lane_choice import rescue
 from claude_pipeline.stage.prepare import prepare
-from claude_pipeline.stage.submit import settle
+from claude_pipeline.stage.submit import settle, walls
 from claude_pipeline.workload import Workload
 
 if TYPE_CHECKING:
@@ -41,11 +46,14 @@ if TYPE_CHECKING:
 
 DOING = {
     Kind.SUBMIT: "sending chunks",
+    Kind.ASK: "asking in real time",
     Kind.COLLECT: "collecting results",
     Kind.FINALIZE: "merging and publishing",
 }
 FIRST_WAIT_SECONDS = 0.25
 WAIT_GROWTH = 1.5
+PROGRESS_SECONDS = 1.0
+ALERT_SECONDS = 15.0  # between two looks at what is to be told, while a long step runs
 FAILURES_MAX = 20  # of one action in a row, with a growing wait between them
 
 
@@ -62,6 +70,7 @@ class Runner:
         self._failures: dict[Kind, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="run")
         self._told = ""
+        self._told_at = time.monotonic()
         self._refused: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -71,6 +80,7 @@ class Runner:
         from claude_pipeline.components.desk_resource import DeskResource
 
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
+        interrupted.clear()
         self._desk: Desk = self._stack.enter_context(open_desk(self._settings))
         check_model(self._desk, self._workload)
         defs = compose([self._workload], desk=DeskResource(home=str(self._settings.home.root)))
@@ -97,7 +107,7 @@ class Runner:
         )
         workload = self._workload
         chosen = partition or partition_of(workload.cadence, workload.timezone, self._desk.clock())
-        self._check_partition(chosen)
+        check_partition(workload, chosen)
         for warning in deprecations(self._desk, workload):
             self._screen.stage("warning", warning)
         self._screen.now(f"loading {workload.name}")
@@ -111,7 +121,7 @@ class Runner:
             os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN", ""),
             os.environ.get("ANTHROPIC_BASE_URL"),
         )
-        self._check_partition(partition)
+        check_partition(self._workload, partition)
         prepared = prepare(self._desk, self._workload, partition, pilot=count)
         self._screen.stage(
             "pilot", f"snapshot {prepared.snapshot.id}: {prepared.new_requests:,} requests are asked now"
@@ -129,19 +139,12 @@ class Runner:
         snapshot = self._desk.ledger.snapshots(self._workload.name, partition=partition)[-1]
         return summarize(self._desk, self._workload, snapshot)
 
-    def _check_partition(self, partition: str) -> None:
-        from claude_pipeline.components.partition import snapshot_partitions
-
-        keys = snapshot_partitions(self._workload).get_partition_keys()
-        if partition not in keys:
-            there = f"from {keys[0]} to {keys[-1]}" if keys else f"none: start_date is {self._workload.start_date}"
-            raise errors.UsageError(f"{self._workload.name} has no partition {partition!r} (there are {there})")
-
     def _until_at_rest(self, poll_seconds: float) -> None:
         wait = min(FIRST_WAIT_SECONDS, poll_seconds)
         while True:
             unclear = self._look()
             situation = survey(self._desk, self._workload)
+            self._tell(situation)
             if situation.at_rest:
                 return
             actions = decide(situation)
@@ -158,6 +161,19 @@ class Runner:
             self._screen.now(unclear or describe(situation, self._desk.clock()))
             time.sleep(wait)
             wait = min(wait * WAIT_GROWTH, poll_seconds)
+
+    def _tell(self, situation: Situation) -> None:
+        """Alerts, each once: a line here, the webhook, and the check `sla` in the instance, as the sensor does it."""
+        from claude_pipeline.components.sla import sla_evaluations
+
+        self._told_at = time.monotonic()
+        told = watch(self._desk, [self._workload], {self._workload.name: situation.held_by})
+        for alert in told.noted:
+            self._screen.stage("alert", f"{alert.kind}: {alert.sentence}")
+        if told.unposted:
+            self._screen.stage("webhook", told.unposted)
+        for evaluation in sla_evaluations(self._instance, self._desk, [self._workload]):
+            self._instance.report_runless_asset_event(evaluation)
 
     def _stopped(self, sentence: str) -> ClaudePipelineError:
         """The stop that the ledger holds, as the error that ends the command."""
@@ -183,6 +199,8 @@ class Runner:
                     "waiting", f"the API does not know batch {missing} (yet, or no more: if it was deleted, "
                     f"`claude-pipeline reconcile --gone {missing}`); looking again",
                 )  # fmt: skip
+            for chunk, why in rescue(self._desk, self._workload, walls(self._desk, self._workload)):
+                self._screen.stage("rescue", f"{chunk.partition_key} is moved to real time: {why}")
         except (ApiUnclear, ApiRefused) as unclear:
             self._say_once("waiting", f"{unclear}; looking again")
             return str(unclear)
@@ -267,6 +285,11 @@ class Runner:
                     "submit", f"{sent} batches created; {situation.in_flight} in progress, "
                     f"{situation.in_flight_requests:,} requests; {situation.sendable + situation.waiting_for_room} chunks wait",
                 )  # fmt: skip
+            case Kind.ASK:
+                self._screen.stage(
+                    "ask", f"{after[2] - before[2]:,} requests answered or settled in real time; "
+                    f"{situation.asking + situation.askable} chunks wait to be asked",
+                )  # fmt: skip
             case Kind.COLLECT:
                 self._screen.stage(
                     "collect", f"{was.ended - situation.ended} batches collected; {after[2]:,} requests answered or settled, "
@@ -299,15 +322,32 @@ class Runner:
         """
         running = self._thread.submit(call, **arguments)
         try:
-            return running.result()
+            with heard_by(self._screen.now):
+                return self._watched(running)
         except KeyboardInterrupt:
+            interrupted.set()
             self._screen.still()
             self._screen.stage("stopping", "after this step (again: at once)")
             try:
                 running.exception()
             except KeyboardInterrupt:
-                os._exit(4)  # safe at any instant: what was sent has its intent
+                os._exit(4)  # safe at any instant: what was sent has its intent, or its mark in a journal
             raise
+
+    def _watched(self, running: Future[Any]) -> Any:
+        """The result of a step; says meanwhile how far it is with asking in real time."""
+        while True:
+            try:
+                return running.result(timeout=PROGRESS_SECONDS)
+            except TimeoutError:
+                if running.done():
+                    raise
+            if time.monotonic() - self._told_at > ALERT_SECONDS:
+                self._tell(survey(self._desk, self._workload))
+            rows = self._desk.ledger.asking(at=self._desk.clock())
+            told = [told_of(row) for row in rows if row.workload == self._workload.name]
+            if told:
+                self._screen.now("; ".join(told))
 
 
 def _error_of(result: Any) -> ClaudePipelineError:

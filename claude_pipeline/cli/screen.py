@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,27 +31,35 @@ class Screen:
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         self._quiet = quiet
         self._live: Status | None = None
-        self._last = ""
+        self._lock = Lock()
 
     def stage(self, name: str, sentence: str) -> None:
         """Something was done, in a stage of the journey."""
         if not self._quiet:
-            self._progress.print(f"[bold]{name:<10}[/bold]", sentence, soft_wrap=True)
+            self._progress.print(f"[bold]{name:<10}[/bold]", escape(sentence), soft_wrap=True)
 
     def now(self, sentence: str) -> None:
         """What is going on; a line that replaces the one before it, silent when not a terminal."""
         if self._quiet or not self._progress.is_terminal:
             return
-        if self._live is None:
-            self._live = self._progress.status(sentence)
-            self._live.start()
-        self._live.update(sentence)
+        with self._lock:  # a step says from its own thread how far it is
+            if self._live is None:
+                self._live = self._progress.status(escape(sentence))
+                self._live.start()
+            self._live.update(escape(sentence))
 
     def still(self) -> None:
         """Take the live line away."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.still()
 
     def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)

@@ -11,7 +11,7 @@ from claude_pipeline.cli.which import home_option, settings_of
 
 @click.command("ui")
 @home_option
-@click.option("--port", type=int, default=3000, show_default=True, help="On this machine only.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="On this machine only.")
 def command(home: Path | None, port: int) -> None:
     """Open the Dagster UI, with its daemon, on this home; Ctrl-C ends both.
 

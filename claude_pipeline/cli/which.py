@@ -48,3 +48,14 @@ def workload_of(name_or_file: str, settings: Settings) -> Workload:
             raise WorkloadInvalid(sentence)
     known = ", ".join(workload.name for workload in loaded.workloads) or "none"
     raise UsageError(f"there is no workload {name_or_file!r} (known: {known}); give its name, or its YAML file")
+
+
+def check_partition(workload: Workload, partition: str) -> None:
+    """Raises UsageError where a workload has no such snapshot partition; says which it has."""
+    from claude_pipeline.components.partition import snapshot_partitions
+    from claude_pipeline.errors import UsageError
+
+    keys = snapshot_partitions(workload).get_partition_keys()
+    if partition not in keys:
+        there = f"from {keys[0]} to {keys[-1]}" if keys else f"none: start_date is {workload.start_date}"
+        raise UsageError(f"{workload.name} has no partition {partition!r} (there are {there})")

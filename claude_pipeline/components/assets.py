@@ -17,23 +17,25 @@ from typing import Any
 import dagster as dg
 
 from claude_pipeline.components import metadata as meta
+from claude_pipeline.components.about import question
+from claude_pipeline.components.ask import ask_and_tell
 from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, key, mark_run, run_tags
+from claude_pipeline.components.outcome_assets import build_merged, build_summary
 from claude_pipeline.components.partition import add_chunk_partitions, chunk_partitions, snapshot_partitions
+from claude_pipeline.components.plainly import told_plainly
 from claude_pipeline.controller import held_sentence, survey
-from claude_pipeline.errors import ClaudePipelineError, Stopped, UsageError
+from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState
 from claude_pipeline.ledger.state import TERMINAL
-from claude_pipeline.report import summarize
+from claude_pipeline.stage.ask import to_ask
 from claude_pipeline.stage.collect import collect, look
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.finalize import finalize
 from claude_pipeline.stage.forecast import plan_prepared
 from claude_pipeline.stage.prepare import prepare, spec_digest
 from claude_pipeline.stage.submit import plan_submission, send, walls
 from claude_pipeline.workload import Workload
 
-WORKLOAD_TAG, ACTION_TAG = "claude/workload", "claude/action"
-FLAG = "flag"  # the action of a run whose only purpose is to turn a refused chunk's partition red
 SLICE_CHUNKS = 25  # a mapped step costs 55 ms of its own: slices, not chunks
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
@@ -55,10 +57,6 @@ class WorkloadAssets:
         return [self.requests, self.batches, self.results, self.merged, self.summary]
 
 
-def key(workload: Workload, leaf: str) -> dg.AssetKey:
-    return dg.AssetKey([workload.name, leaf])
-
-
 def build_assets(workload: Workload) -> WorkloadAssets:
     """All five, wired."""
     batches, submit_job = _batches(workload)
@@ -67,8 +65,8 @@ def build_assets(workload: Workload) -> WorkloadAssets:
         requests=_requests(workload),
         batches=batches,
         results=results,
-        merged=_merged(workload),
-        summary=_summary(workload),
+        merged=build_merged(workload),
+        summary=build_summary(workload),
         submit_job=submit_job,
         collect_job=collect_job,
     )
@@ -81,19 +79,19 @@ def _requests(workload: Workload) -> dg.AssetsDefinition:
         code_version=spec_digest(workload),
         check_specs=[dg.AssetCheckSpec("within_budget", asset=key(workload, "requests"))],
         group_name=workload.name,
-        kinds={"parquet"},
-        description=f"The dataset's records, rendered and cut into chunks for {' and '.join(workload.models)}. Asks only what is neither "
-        f"answered nor on its way.\n\n```jinja\n{workload.prompt or workload.prompt_file}\n```",
+        description="The dataset's records, rendered and cut into chunks. Asks only what is neither answered nor on its "
+        f"way; **materialize this, and everything after it goes by itself**.\n\n{question(workload)}",
     )
     def requests(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         with desk.open() as d, told_plainly():
             prepared = prepare(d, workload, context.partition_key)
+            mark_run(context, run_tags(workload, snapshots=[prepared.snapshot.id]))
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in prepared.chunks])
             plan = plan_prepared(d, workload, prepared)
             for warning in plan.warnings:
                 context.log.warning(warning)
             yield dg.MaterializeResult(
-                metadata={**meta.of_prepared(prepared, workload), **meta.of_plan(plan)},
+                metadata={**meta.of_prepared(d, prepared, workload), **meta.of_plan(plan)},
                 check_results=[_within_budget(d, workload, prepared.chunks)],
             )
 
@@ -144,6 +142,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
             planned = plan_submission(d, workload, asked_keys(context))
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in planned.chunks])
             keys = [chunk.partition_key for chunk in planned.chunks]
+            mark_run(context, run_tags(workload, snapshots=[c.snapshot for c in planned.chunks], chunks=keys))
         for number, begin in enumerate(range(0, len(keys), SLICE_CHUNKS)):
             yield dg.DynamicOutput(keys[begin : begin + SLICE_CHUNKS], mapping_key=f"s{number:03d}")
 
@@ -158,6 +157,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         for outcome in ("doubtful", "held", "failed"):
             for sentence in (sentence for s in slices for sentence in s[outcome]):
                 context.log.warning(f"{outcome}: {sentence}")
+        mark_run(context, run_tags(workload, batches=[batch for s in slices for batch in s["batches"]]))
         if any(s["held"] or s["released"] for s in slices):
             with desk.open() as d:
                 _say_budget(context, d, workload)
@@ -182,12 +182,12 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=name,
         descriptions_by_output_name={
-            "result": "One Message Batch per chunk, sent exactly once. A chunk that the API refused is red: "
-            "Materialize > Failed sends exactly those again."
+            "result": "One Message Batch per chunk, sent exactly once; a chunk of the real-time lane is asked without one. "
+            "A chunk that the API refused is red: **Materialize > Failed** sends exactly those again."
         },
     )
 
-    @dg.job(name=f"{name}_submit", description="Send every chunk that may be sent now.")
+    @dg.job(name=f"{name}_submit", tags={WORKLOAD_TAG: name}, description="Send every chunk that may be sent now.")
     def submit_job() -> None:
         submitted(plan().map(submit_slice).collect())
 
@@ -197,15 +197,28 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
 def _send_slice(
     context: dg.OpExecutionContext, desk: DeskResource, workload: Workload, keys: list[str]
 ) -> dict[str, Any]:
-    """Send the chunks of a slice, log a materialization for each batch; what became of them, as JSON."""
+    """Send the chunks of a slice, log a materialization for each batch; what became of them, as JSON.
+
+    Those that a person wants sent and whose lane is real time are asked here and now.
+    """
     with desk.open() as d, told_plainly():
-        done = send(d, workload, _chunks(d, workload, keys))
+        chunks = _chunks(d, workload, keys)
+        asked = {chunk.id for chunk in to_ask(d, workload, walls(d, workload), keys)}
+        done = send(d, workload, [chunk for chunk in chunks if chunk.id not in asked])
+        if asked:
+            ask_and_tell(context, d, workload, keys)
         for chunk, batch_id in done.sent:
-            sent = dict(meta.of_sent(chunk, batch_id))
+            sent = dict(meta.of_sent(workload, chunk, batch_id))
             batches = key(workload, "batches")
             context.log_event(dg.AssetMaterialization(batches, partition=chunk.partition_key, metadata=sent))
+        for chunk, why in done.failed:
+            refused = dict(meta.of_refused(chunk, why))
+            context.log_event(
+                dg.AssetObservation(key(workload, "batches"), partition=chunk.partition_key, metadata=refused)
+            )
         return {
             "sent": len(done.sent),
+            "batches": [batch_id for _, batch_id in done.sent],
             "requests": done.requests,
             "waiting": done.waiting,
             "failed": [f"{chunk.partition_key}: {why}" for chunk, why in done.failed],
@@ -249,11 +262,18 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
                 look(d)  # a person asks before the next tick has looked
                 _refuse_uncollectable(d, workload, keys)
             found = collect(d, workload, keys)
-            for chunk, collected in found.done:
+            done = [chunk for chunk, _ in found.done]
+            tags = run_tags(
+                workload,
+                snapshots=[c.snapshot for c in done],
+                chunks=[c.partition_key for c in done],
+                batches=[c.batch_id for c in done if c.batch_id],
+            )
+            mark_run(context, tags)
+            for number, (chunk, collected) in enumerate(found.done, start=1):
+                of_chunk = meta.of_collected(d, workload, chunk, collected, newest=number == len(done))
                 context.log_event(
-                    dg.AssetMaterialization(
-                        asset_key, partition=chunk.partition_key, metadata=dict(meta.of_collected(chunk, collected))
-                    )
+                    dg.AssetMaterialization(asset_key, partition=chunk.partition_key, metadata=dict(of_chunk))
                 )
             for chunk, why in found.unclear:
                 context.log.warning(f"{chunk.partition_key}: {why}")
@@ -271,8 +291,8 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         output_required=False,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=workload.name,
-        kinds={"parquet"},
-        description="One row per request of a chunk: outcome, answer, usage, cost; and its answered records, joined.",
+        description="One row per request of a chunk: outcome, answer, usage, cost; and its answered records, joined. "
+        "`most_failures` and `chunks_with_failures` beside the newest materialization lead to the records without a good answer.",
     )
     def results(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         run(context, desk, list(context.partition_keys))
@@ -283,7 +303,11 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         run(context, desk, None)
         yield from ()
 
-    @dg.job(name=f"{workload.name}_collect", description="Collect every batch that has ended.")
+    @dg.job(
+        name=f"{workload.name}_collect",
+        tags={WORKLOAD_TAG: workload.name},
+        description="Collect every batch that has ended.",
+    )
     def collect_job() -> None:
         collect_op()
 
@@ -298,94 +322,3 @@ def _refuse_uncollectable(desk: Desk, workload: Workload, keys: list[str]) -> No
         if chunk is None or chunk.state not in (ChunkState.ENDED, ChunkState.DONE):
             state = "unknown" if chunk is None else chunk.state.value
             raise UsageError(f"chunk {partition_key} is {state}: there is nothing to collect yet")
-
-
-def _merged(workload: Workload) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=key(workload, "merged"),
-        deps=[dg.AssetDep(key(workload, "results"), partition_mapping=dg.AllPartitionMapping())],
-        partitions_def=snapshot_partitions(workload),
-        check_specs=[
-            dg.AssetCheckSpec("every_record_has_an_outcome", asset=key(workload, "merged")),
-            dg.AssetCheckSpec("no_dead_letters", asset=key(workload, "merged")),
-        ],
-        group_name=workload.name,
-        kinds={"parquet"},
-        description="One row per record of the snapshot: its columns, the final outcome, the answer.",
-    )
-    def merged(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
-        with desk.open() as d, told_plainly():
-            done = finalize(d, workload, context.partition_key)
-            if not done:
-                snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
-                if not snapshots:
-                    raise UsageError(
-                        f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first"
-                    )
-                context.log.info("nothing new to merge")
-                yield dg.MaterializeResult(metadata={"snapshot": snapshots[-1].id}, check_results=[
-                    _complete(workload, snapshots[-1].records, snapshots[-1].succeeded or 0, snapshots[-1].dead or 0,
-                              snapshots[-1].rejected or 0), _no_dead(snapshots[-1].dead or 0)])  # fmt: skip
-                return
-            last = done[-1]
-            yield dg.MaterializeResult(
-                metadata=dict(meta.of_merged(d, workload, last)),
-                check_results=[
-                    _complete(workload, last.records, last.succeeded, last.dead, last.rejected),
-                    _no_dead(last.dead),
-                ],
-            )
-
-    return merged
-
-
-def _complete(workload: Workload, records: int, succeeded: int, dead: int, rejected: int) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name="every_record_has_an_outcome",
-        passed=records == succeeded + dead + rejected,
-        metadata={"records": records, "succeeded": succeeded, "dead_letters": dead, "rejected": rejected},
-        description=f"records = succeeded + dead letters + rejected in {workload.name}",
-    )
-
-
-def _no_dead(dead: int) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name="no_dead_letters",
-        passed=dead == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"dead_letters": dead},
-    )
-
-
-def _summary(workload: Workload) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=key(workload, "summary"),
-        deps=[key(workload, "merged")],
-        partitions_def=snapshot_partitions(workload),
-        group_name=workload.name,
-        kinds={"duckdb"},
-        description="Cost, throughput, time and failures of a snapshot, in numbers that plot.",
-    )
-    def summary(context: dg.AssetExecutionContext, desk: DeskResource) -> dg.MaterializeResult[None]:
-        with desk.open() as d, told_plainly():
-            snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
-            if not snapshots:
-                raise UsageError(
-                    f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first"
-                )
-            found = summarize(d, workload, snapshots[-1])
-            return dg.MaterializeResult(metadata={**found.numbers(), "summary": dg.MetadataValue.md(found.markdown())})
-
-    return summary
-
-
-class told_plainly:
-    """Turns an error of ours into a Dagster failure with its sentence, and no retry where a person must act."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ClaudePipelineError):
-            stopped = isinstance(error, UsageError | Stopped)
-            raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=not stopped) from None

@@ -14,9 +14,13 @@ import dagster as dg
 from pydantic import BaseModel, Field
 
 from claude_pipeline.cadence import partition_of
-from claude_pipeline.components.assets import ACTION_TAG, FLAG, build_assets, key
+from claude_pipeline.components.about import told
+from claude_pipeline.components.ask import build_ask
+from claude_pipeline.components.assets import build_assets
 from claude_pipeline.components.dead_letters import build_dead_letters
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, key
 from claude_pipeline.components.pilot import build_pilot
+from claude_pipeline.components.sla import build_sla_check
 from claude_pipeline.controller import Kind
 from claude_pipeline.workload import Workload
 
@@ -88,12 +92,13 @@ class ClaudeWorkload(dg.Component):
 
 
 def build_workload_defs(workload: Workload) -> dg.Definitions:
-    """Assets, the jobs `<w>_requests`, `_submit`, `_collect`, `_finalize`, `_retry`, `_pilot`, `_flag`, and the schedule."""
+    """Assets, the jobs `<w>_requests`, `_submit`, `_ask`, `_collect`, `_finalize`, `_retry`, `_pilot`, `_flag`, and the schedule."""
     assets = build_assets(workload)
     dead_letters = build_dead_letters(workload)
     jobs = [
         requests_job(workload),
         assets.submit_job,
+        build_ask(workload),
         assets.collect_job,
         finalize_job(workload),
         retry_job(workload),
@@ -101,7 +106,12 @@ def build_workload_defs(workload: Workload) -> dg.Definitions:
         flag_job(workload),
     ]
     schedules = [schedule(workload)] if workload.schedule else []
-    return dg.Definitions(assets=[*assets.all(), dead_letters], jobs=jobs, schedules=schedules)
+    return dg.Definitions(
+        assets=told(workload, [*assets.all(), dead_letters]),
+        asset_checks=[build_sla_check(workload)],
+        jobs=jobs,
+        schedules=schedules,
+    )
 
 
 def job_name(workload: Workload | str, kind: Kind | str) -> str:
@@ -113,6 +123,7 @@ def requests_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, "requests"),
         selection=[key(workload, "requests")],
+        tags={WORKLOAD_TAG: workload.name},
         description="Take a snapshot, render it, cut what must be asked. Everything after it goes by itself.",
     )
 
@@ -121,6 +132,7 @@ def finalize_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, Kind.FINALIZE),
         selection=[key(workload, "merged"), key(workload, "summary"), dg.AssetKey("warehouse")],
+        tags={WORKLOAD_TAG: workload.name},
         description="Merge a settled snapshot, sum it up, publish the warehouse.",
     )
 
@@ -129,6 +141,7 @@ def retry_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, "retry"),
         selection=[key(workload, "dead_letters")],
+        tags={WORKLOAD_TAG: workload.name},
         description="Ask the dead letters of a snapshot again, all or those of one reason.",
     )
 
@@ -136,8 +149,8 @@ def retry_job(workload: Workload) -> Any:
 def flag_job(workload: Workload) -> Any:
     return dg.define_asset_job(
         job_name(workload, FLAG),
-        selection=[key(workload, "batches")],
-        tags={ACTION_TAG: FLAG},
+        selection=dg.AssetSelection.assets(key(workload, "batches")).without_checks(),
+        tags={WORKLOAD_TAG: workload.name, ACTION_TAG: FLAG},
         description="Turn the partition of a chunk that the API refused red; launched by the controller only.",
     )
 

@@ -11,6 +11,8 @@ from claude_pipeline.components.json_io_manager import JsonIOManager
 from claude_pipeline.components.placeholder import build_placeholders
 from claude_pipeline.components.sensor import build_controller
 from claude_pipeline.components.warehouse_asset import build_warehouse
+from claude_pipeline.components.warehouse_resource import WarehouseResource
+from claude_pipeline.home import Home
 from claude_pipeline.workload import Workload
 
 
@@ -20,7 +22,7 @@ def compose(
     broken: Sequence[tuple[Path, str]] = (),
     desk: DeskResource | None = None,
 ) -> dg.Definitions:
-    """The workloads' definitions, and what they share: the warehouse, the controller, the resource `desk`."""
+    """The workloads' definitions, and what they share: the warehouse (an asset and a resource), the controller, the resource `desk`."""
     per_workload: list[dg.Definitions] = []
     loaded: list[Workload] = []
     failed = list(broken)
@@ -38,7 +40,11 @@ def compose(
         assets=[build_warehouse(loaded), *assets],
         asset_checks=checks,
         sensors=[build_controller(loaded, jobs)] if jobs else [],
-        resources={"desk": used, "io_manager": JsonIOManager(home=used.home)},
+        resources={"desk": used, "warehouse": _warehouse(used), "io_manager": JsonIOManager(home=used.home)},
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(*per_workload, shared)
+
+
+def _warehouse(desk: DeskResource) -> WarehouseResource:
+    return WarehouseResource(database=str(Home(Path(desk.home)).warehouse) if desk.home else "")

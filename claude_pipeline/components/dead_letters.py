@@ -6,9 +6,10 @@ from typing import Any
 import dagster as dg
 
 from claude_pipeline.components import metadata as meta
-from claude_pipeline.components.assets import key, told_plainly
 from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.key import key, mark_run, run_tags
 from claude_pipeline.components.partition import add_chunk_partitions, snapshot_partitions
+from claude_pipeline.components.plainly import told_plainly
 from claude_pipeline.errors import UsageError
 from claude_pipeline.stage.retry import retry
 from claude_pipeline.workload import Workload
@@ -29,7 +30,6 @@ def build_dead_letters(workload: Workload) -> dg.AssetsDefinition:
         deps=[key(workload, "merged")],
         partitions_def=snapshot_partitions(workload),
         group_name=workload.name,
-        kinds={"parquet"},
         description="Records that no further attempt will answer by itself. **Materialize this asset alone to ask them "
         "again** (in the launchpad: only those of one `reason`); the controller sends them. Together with other assets "
         "it only counts them.",
@@ -43,6 +43,7 @@ def build_dead_letters(workload: Workload) -> dg.AssetsDefinition:
                 raise UsageError(
                     f"{workload.name} has no snapshot of {context.partition_key}; materialize requests first"
                 )
+            mark_run(context, run_tags(workload, snapshots=[snapshots[-1].id]))
             found: dict[str, Any] = {"snapshot": snapshots[-1].id, "dead_letters": snapshots[-1].dead or 0}
             if snapshots[-1].dead and _alone(context, asset_key):
                 done = retry(d, workload, snapshots[-1].id, reason=config.reason or None)

@@ -12,7 +12,7 @@ from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.desk import Desk, open_desk
 
-LOCK_TAG = "claude/lock"  # a run with it holds the lock that it names for as long as its process lives
+LOCK_TAG = "dagster/claude_lock"  # a run with it holds the lock that it names for as long as its process lives
 
 
 def lock_name(run_id: str) -> str:

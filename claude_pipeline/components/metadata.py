@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from statistics import median
 from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
 
-from claude_pipeline.ledger import ChunkRow, Collected
+from claude_pipeline.catalog import Lane
+from claude_pipeline.components import column
+from claude_pipeline.components.drawing import pictures
+from claude_pipeline.components.key import key, partition_path, runs_path
+from claude_pipeline.ledger import ChunkRow, ChunkState, Collected, SnapshotRow
 from claude_pipeline.plan import Plan, markdown, numbers
+from claude_pipeline.report import Summary
 from claude_pipeline.result import output_fields
+from claude_pipeline.stage.chunk_rows import Grid, dearest_of, rows_of
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.finalize import Merged
 from claude_pipeline.stage.prepare import Prepared
@@ -18,6 +26,9 @@ from claude_pipeline.workload import Workload
 
 UNITS_PER_USD = 10_000_000_000
 PREVIEW_ROWS = 8
+FAILED_ROWS = 50
+LINKS_MAX = 50
+NO_BREAK = "\N{NON-BREAKING HYPHEN}"
 PREVIEW_CHARACTERS = 120
 
 Metadata = Mapping[str, Any]
@@ -27,7 +38,7 @@ def usd(units: int | None) -> float:
     return (units or 0) / UNITS_PER_USD
 
 
-def of_prepared(prepared: Prepared, workload: Workload) -> Metadata:
+def of_prepared(desk: Desk, prepared: Prepared, workload: Workload) -> Metadata:
     snapshot = prepared.snapshot
     return {
         "dagster/partition_row_count": snapshot.records,
@@ -45,7 +56,8 @@ def of_prepared(prepared: Prepared, workload: Workload) -> Metadata:
         "reserve_usd": usd(sum(chunk.reserve_units for chunk in prepared.chunks)),
         "model": ", ".join(workload.models),
         **({"cache": prepared.cache} if prepared.cache else {}),
-        "lane": f"{workload.lane}: this version has the batch lane" if workload.lane == "auto" else workload.lane,
+        "lane": workload.lane,
+        **column.of_requests(desk, snapshot),
     }
 
 
@@ -56,9 +68,14 @@ def of_plan(plan: Plan) -> Metadata:
     )
 
 
-def of_sent(chunk: ChunkRow, batch_id: str) -> Metadata:
+def of_sent(workload: Workload, chunk: ChunkRow, batch_id: str) -> Metadata:
     return {
         "batch_id": batch_id,
+        "snapshot": chunk.snapshot,
+        "chunk": chunk.key,
+        "results": link(key(workload, "results"), chunk.partition_key),
+        "runs": runs_of(batch_id),
+        "model": chunk.model,
         "requests": chunk.requests,
         "size_bytes": chunk.size_bytes,
         "reserve_usd": usd(chunk.reserve_units),
@@ -66,21 +83,161 @@ def of_sent(chunk: ChunkRow, batch_id: str) -> Metadata:
     }
 
 
-def of_collected(chunk: ChunkRow, collected: Collected) -> Metadata:
+def of_refused(chunk: ChunkRow, why: str) -> Metadata:
     return {
-        "dagster/partition_row_count": chunk.requests,
-        "batch_id": chunk.batch_id or "",
+        "error": why,
+        "snapshot": chunk.snapshot,
+        "chunk": chunk.key,
+        "model": chunk.model,
+        "requests": chunk.requests,
+    }
+
+
+def of_asked(workload: Workload, chunk: ChunkRow, collected: Collected) -> Metadata:
+    """Of a chunk that was asked in real time, where others have a batch."""
+    return {
+        "lane": "realtime",
+        "snapshot": chunk.snapshot,
+        "chunk": chunk.key,
+        "results": link(key(workload, "results"), chunk.partition_key),
+        "model": chunk.model,
+        "requests": chunk.requests,
+        "perhaps_paid_twice": collected.lost,
+        "round": chunk.round,
+    }
+
+
+def of_collected(desk: Desk, workload: Workload, chunk: ChunkRow, collected: Collected, *, newest: bool) -> Metadata:
+    """Of a chunk: its figures, and the records without a good answer. What is about its snapshot as a whole stands
+    beside the newest chunk of a run, which is the one that the asset's page shows."""
+    lane: Lane = "batch" if chunk.lane == "batch" and chunk.batch_id else "realtime"
+    found: dict[str, Any] = {}
+    rows = rows_of(desk, workload, chunk, failed=FAILED_ROWS, others=PREVIEW_ROWS)
+    if rows is not None:
+        found |= {"failures_by_reason": table(rows.reasons), "failed_records": table(rows.failed)}
+    found |= {
+        "snapshot": chunk.snapshot,
+        "chunk": chunk.key,
+        "requests": chunk.requests,
+        "model": chunk.model,
+        "lane": lane,
+    }
+    if lane == "batch":
+        found |= {"batch_id": chunk.batch_id or "", "batch": link(key(workload, "batches"), chunk.partition_key)}
+        found["runs"] = runs_of(chunk.batch_id or "")
+    found |= {
         "succeeded": collected.succeeded,
         "errored": collected.errored,
         "canceled": collected.canceled,
         "expired": collected.expired,
         "to_ask_again": collected.retryable,
         "outside_output_schema": collected.invalid,
-        "success_rate": collected.succeeded / chunk.requests,
+        **({"perhaps_paid_twice": collected.lost} if lane == "realtime" else {}),
+        **_rates(desk, chunk, collected, lane),
+    }
+    if rows is not None:
+        found |= {"dearest_records": table(rows.dearest), "preview": table(rows.answers)}
+    snapshot = desk.ledger.snapshot(workload.name, chunk.snapshot) if newest else None
+    if snapshot is not None:
+        found = {**failures(desk, workload, snapshot.id), **found}
+    return found
+
+
+def _rates(desk: Desk, chunk: ChunkRow, collected: Collected, lane: Lane) -> dict[str, float]:
+    """What plots, under the names that the summary uses as well."""
+    read = sum(spend.cache_read_tokens for spend in collected.spend)
+    found = {
         "input_tokens": collected.input_tokens,
         "output_tokens": collected.output_tokens,
         "cost_usd": usd(collected.cost_units),
+        "success_rate": collected.succeeded / chunk.requests,
+        "cache_hit_rate": read / collected.input_tokens if collected.input_tokens else 0.0,
     }
+    hours = _hours(desk, chunk, collected, lane)
+    if hours is None:
+        return found
+    minutes = max(hours * 60, 1 / 60)
+    return found | {
+        "turnaround_hours": hours,
+        "requests_per_min": collected.succeeded / minutes,
+        "input_tokens_per_min": collected.input_tokens / minutes,
+        "output_tokens_per_min": collected.output_tokens / minutes,
+    }
+
+
+def _hours(desk: Desk, chunk: ChunkRow, collected: Collected, lane: Lane) -> float | None:
+    """From a batch's creation to its end; in real time the minutes in which answers came."""
+    if lane == "batch":
+        batch = desk.ledger.batch(chunk.batch_id or "")
+        if batch is None or batch.ended_at is None:
+            return None
+        return (batch.ended_at - batch.created_at) / timedelta(hours=1)
+    minutes = [spend.billed_at for spend in collected.spend]
+    return (max(minutes) - min(minutes) + timedelta(minutes=1)) / timedelta(hours=1) if minutes else None
+
+
+def failures(desk: Desk, workload: Workload, snapshot: str) -> Metadata:
+    """The way to what failed of a snapshot: to the worst chunk, and a table of all, each with a link to its records."""
+    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot)
+    failed = [(chunk, _bad(chunk)) for chunk in chunks if _bad(chunk)]
+    if not failed:
+        return {"most_failures": "none so far"}
+    failed.sort(key=lambda pair: -pair[1])
+    worst, bad = next((pair for pair in failed if pair[0].collected_at is not None), failed[0])
+    lines = ["| chunk | not answered | outside schema | of | batch | |", "|---|---:|---:|---:|---|---|"]
+    for chunk, count in failed[:LINKS_MAX]:
+        said = short(f"{chunk.error_type or chunk.state.value}: {chunk.error}").replace("|", "/") if chunk.error else ""
+        lines.append(
+            f"| [{chunk.key.replace('-', NO_BREAK)}]({_records_path(workload, chunk)}) | {count - (chunk.invalid or 0):,} | {chunk.invalid or 0:,} "
+            f"| {chunk.requests:,} | {chunk.batch_id or ''} | {said} |"
+        )
+    more = [f"\n{len(failed) - LINKS_MAX:,} more"] if len(failed) > LINKS_MAX else []
+    return {
+        # Dagster shows what is short as it is, and what is long after a click.
+        "most_failures": dg.MetadataValue.md(
+            f"[{bad:,} of {worst.requests:,} in {worst.key}]({_records_path(workload, worst)})"
+        ),
+        "chunks_with_failures": dg.MetadataValue.md("\n".join([*lines, *more])),
+    }
+
+
+def _records_path(workload: Workload, chunk: ChunkRow) -> str:
+    """Where a chunk's records without a good answer are listed; one that was refused as a whole is red on `batches`."""
+    return partition_path(key(workload, "batches" if chunk.collected_at is None else "results"), chunk.partition_key)
+
+
+def _bad(chunk: ChunkRow) -> int:
+    """Requests without a good answer."""
+    if chunk.state is ChunkState.FAILED:
+        return chunk.requests
+    return sum(n or 0 for n in (chunk.errored, chunk.canceled, chunk.expired, chunk.invalid))
+
+
+def link(asset: dg.AssetKey, partition: str) -> dg.MetadataValue:
+    """To a partition of another asset, short enough to be read."""
+    return dg.MetadataValue.md(f"[{asset.path[-1]} of {partition}]({partition_path(asset, partition)})")
+
+
+def runs_of(batch_id: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(f"[runs that sent or collected it]({runs_path(batch_id)})")
+
+
+def table(grid: Grid) -> dg.MetadataValue:
+    """As Dagster shows tables: short cells."""
+    records = [dg.TableRecord({n: _cell(v) for n, v in zip(grid.columns, row, strict=True)}) for row in grid.rows]
+    columns = [dg.TableColumn(n, _type_of([row[i] for row in grid.rows])) for i, n in enumerate(grid.columns)]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def _cell(value: object) -> Any:
+    return value if isinstance(value, bool | int | float) else short(value)
+
+
+def _type_of(values: Sequence[object]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    return {frozenset({int}): "int", frozenset({float}): "float", frozenset({bool}): "bool"}.get(
+        frozenset(kinds), "string"
+    )
 
 
 def of_merged(desk: Desk, workload: Workload, merged: Merged) -> Metadata:
@@ -91,7 +248,10 @@ def of_merged(desk: Desk, workload: Workload, merged: Merged) -> Metadata:
         "succeeded": merged.succeeded,
         "dead_letters": merged.dead,
         "rejected": merged.rejected,
+        "success_rate": merged.succeeded / merged.records if merged.records else 1.0,
+        **failures(desk, workload, merged.snapshot.id),
         "preview": preview(desk, workload, merged),
+        **column.of_merged(desk, workload, merged.snapshot),
     }
 
 
@@ -106,9 +266,30 @@ def preview(desk: Desk, workload: Workload, merged: Merged) -> dg.MetadataValue:
             rows += batch.to_pylist() if batch is not None else []
         if len(rows) >= PREVIEW_ROWS:
             break
-    records = [dg.TableRecord({name: short(row.get(name)) for name in shown}) for row in rows[:PREVIEW_ROWS]]
-    schema = dg.TableSchema([dg.TableColumn(name) for name in shown])
-    return dg.MetadataValue.table(records, schema)
+    return table(Grid(tuple(shown), tuple(tuple(row.get(name) for name in shown) for row in rows[:PREVIEW_ROWS])))
+
+
+def of_summary(desk: Desk, workload: Workload, snapshot: SnapshotRow, summary: Summary) -> Metadata:
+    """Numbers that plot, pictures, and the way to what failed."""
+    found: dict[str, Any] = {"snapshot": snapshot.id, **summary.numbers()}
+    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
+    batches = desk.ledger.batches(ids=[chunk.batch_id for chunk in chunks if chunk.batch_id])
+    hours = [(b.ended_at - b.created_at) / timedelta(hours=1) for b in batches if b.ended_at]
+    if hours:
+        found |= {"turnaround_hours": median(hours), "turnaround_hours_max": max(hours)}
+    return {
+        "summary": dg.MetadataValue.md(summary.markdown()),
+        **failures(desk, workload, snapshot.id),
+        "pictures": pictures(desk, workload, snapshot),
+        "dearest_records": table(_dearest(desk, workload, snapshot)),
+        "cache_hit_rate": 0.0,
+        **found,
+    }
+
+
+def _dearest(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Grid:
+    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
+    return dearest_of(desk, workload, snapshot.id, {c.id: c.key for c in chunks}, limit=PREVIEW_ROWS)
 
 
 def short(value: object) -> str:

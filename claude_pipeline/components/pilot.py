@@ -3,9 +3,10 @@
 # No deferred annotations here: Dagster reads those of decorated functions as they are.
 import dagster as dg
 
-from claude_pipeline.components.assets import told_plainly
 from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.key import WORKLOAD_TAG
 from claude_pipeline.components.partition import add_chunk_partitions, snapshot_partitions
+from claude_pipeline.components.plainly import told_plainly
 from claude_pipeline.stage.prepare import prepare
 from claude_pipeline.workload import Workload
 
@@ -32,6 +33,7 @@ def build_pilot(workload: Workload) -> dg.JobDefinition:
     @dg.job(
         name=f"{workload.name}_pilot",
         partitions_def=snapshot_partitions(workload),
+        tags={WORKLOAD_TAG: workload.name},
         description="Ask a stratified sample of a snapshot for real; the full run asks only the rest.",
     )
     def pilot_job() -> None:

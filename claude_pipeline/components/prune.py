@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from claude_pipeline.components.assets import ACTION_TAG, FLAG, WORKLOAD_TAG
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG
 from claude_pipeline.controller import Kind
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prune import old_chunks

@@ -11,16 +11,19 @@ from datetime import datetime
 
 import dagster as dg
 
-from claude_pipeline.components.assets import ACTION_TAG, FLAG, WORKLOAD_TAG
 from claude_pipeline.components.claude_workload import job_name
 from claude_pipeline.components.desk_resource import LOCK_TAG, DeskResource, lock_name
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG
+from claude_pipeline.components.sla import sla_evaluations
 from claude_pipeline.controller import Action, Situation, choose, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.settings import Settings
+from claude_pipeline.stage.alert import watch
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.submit import settle
+from claude_pipeline.stage.lane_choice import rescue
+from claude_pipeline.stage.submit import settle, walls
 from claude_pipeline.workload import Workload
 
 NAME = "controller"
@@ -69,8 +72,13 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
     except ClaudePipelineError as stopped:
         # Collecting and merging what is here needs no answer from the API: the tick goes on.
         sentences.append(str(stopped))
+    for workload in workloads:
+        for chunk, why in rescue(desk, workload, walls(desk, workload)):
+            sentences.append(f"{workload.name}: {chunk.partition_key} is moved to real time: {why}")
     sentences += _end_the_dead(context.instance, desk)
     situations = {workload.name: survey(desk, workload) for workload in workloads}
+    sentences += _tell(context, desk, workloads, situations)
+    evaluations = sla_evaluations(context.instance, desk, workloads)
     actions = choose([a for s in situations.values() for a in decide(s)], _busy(context.instance))
     now = desk.clock()
     requests = []
@@ -88,8 +96,21 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
         )
     requests += [request for workload in workloads for request in _flags(desk, workload)]
     if requests:
-        return dg.SensorResult(run_requests=requests)
-    return dg.SensorResult(skip_reason=_reason(sentences, situations, now))
+        return dg.SensorResult(run_requests=requests, asset_events=evaluations)
+    return dg.SensorResult(skip_reason=_reason(sentences, situations, now), asset_events=evaluations)
+
+
+def _tell(
+    context: dg.SensorEvaluationContext,
+    desk: Desk,
+    workloads: Sequence[Workload],
+    situations: Mapping[str, Situation],
+) -> list[str]:
+    """Tell people what is new: a line in the tick's log, and the webhook; says where that did not take it."""
+    told = watch(desk, workloads, {name: situation.held_by for name, situation in situations.items()})
+    for alert in told.noted:
+        context.log.warning(f"{alert.kind}: {alert.sentence}")
+    return [told.unposted] if told.unposted else []
 
 
 def _flags(desk: Desk, workload: Workload) -> list[dg.RunRequest]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from claude_pipeline.components.assets import key, told_plainly
 from claude_pipeline.components.desk_resource import DeskResource
+from claude_pipeline.components.key import key
+from claude_pipeline.components.plainly import told_plainly
 from claude_pipeline.components.prune import prune_history
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prune import prune

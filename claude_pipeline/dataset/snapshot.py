@@ -30,6 +30,7 @@ from claude_pipeline.dataset.source import find_files
 from claude_pipeline.dataset.table import RECORD_ID, ROWS_PER_BATCH, Table
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.home import sha256_of, written
+from claude_pipeline.progress import told
 from claude_pipeline.workload import Workload
 
 ROW_GROUP_ROWS = 10_000
@@ -141,6 +142,7 @@ def _write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
         for group in row_groups(batches, schema):
             writer.write_table(group, row_group_size=len(group))
             records += len(group)
+            told("loading", records, unit="records")
     return records
 
 

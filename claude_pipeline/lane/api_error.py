@@ -39,6 +39,8 @@ BY_TYPE: dict[str, Verdict] = {
     "canceled": Verdict.RETRY,
     "unreadable_result": Verdict.PERMANENT,  # it may have been paid: never asked again by itself
     "unknown_result_type": Verdict.PERMANENT,  # likewise
+    "lost_answer": Verdict.PERMANENT,  # likewise
+    "not_connected": Verdict.RETRY,
 }
 STOP_CODES = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold", "cmek_key_disabled"}

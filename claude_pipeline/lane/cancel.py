@@ -1,4 +1,7 @@
-"""Ask the API to cancel the batches of canceled snapshots; what is answered by then is billed, kept and collected."""
+"""Ask the API to cancel batches: those of canceled snapshots, and those whose rest is to be asked in real time.
+
+What is answered by then is billed, kept and collected.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def cancel_live(ledger: Ledger, client: BatchClient, *, clock: Callable[[], date
     Returns the chunks asked for now. One that gets no answer is asked for again at the next look.
     """
     asked = []
-    for chunk in ledger.live_of_canceled():
+    for chunk in ledger.to_be_canceled():
         assert chunk.batch_id is not None
         try:
             client.cancel(chunk.batch_id)

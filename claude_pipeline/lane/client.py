@@ -1,4 +1,4 @@
-"""The Message Batches API through the `anthropic` SDK; the only module that sees the key.
+"""The Message Batches API through the `anthropic` SDK.
 
 Each method is one HTTP request, never retried here: a lost answer to `create` may hide a paid
 batch, and everything else is asked again by the next look. Errors of the SDK carry the request
@@ -8,22 +8,20 @@ request id.
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
 
 import orjson
 
 from claude_pipeline.chunk import Body
-from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused, SettingInvalid
+from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused
+from claude_pipeline.lane.access import connect
 from claude_pipeline.lane.api_error import Verdict, verdict_of
+from claude_pipeline.lane.headers import retry_after_seconds
 from claude_pipeline.ledger import BatchId, BatchSeen
-from claude_pipeline.settings import is_loopback
 
 if TYPE_CHECKING:
     import anthropic
@@ -34,7 +32,6 @@ BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1000  # most per page, catalog/limits.yaml
 LOOK_SECONDS = 12.0  # time-out of a look; a sensor has 60 s for all of its looks
 CREATE_SECONDS = 600.0  # the SDK's own read time-out
-RETRY_AFTER_MAX = 86_400.0  # a day: beyond it a header is a fault, not a wish
 DOWNLOAD_SECONDS = 120.0  # between two pieces of a download
 
 
@@ -77,11 +74,10 @@ class Doubtful:
 class BatchClient:
     """The calls of the batch lane. `repr` shows no key.
 
-    `connect` makes the SDK's client; by default from `ANTHROPIC_API_KEY` and `ANTHROPIC_BASE_URL`,
-    read when first needed.
+    `connect` makes the SDK's client when it is first needed; by default from the environment.
     """
 
-    connect: Callable[[], anthropic.Anthropic] = field(default=lambda: connect(), repr=False)
+    connect: Callable[[], anthropic.Anthropic] = field(default=connect, repr=False)
     _client: anthropic.Anthropic | None = field(default=None, repr=False)
 
     @property
@@ -253,50 +249,6 @@ class BatchClient:
             raise ApiUnclear(f"no answer from {self.host} ({type(error).__name__})") from None
 
 
-def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic:
-    """The SDK's client from the environment, with its retries, redirects and telemetry off.
-
-    Raises:
-        KeyRefused: there is no key.
-        SettingInvalid: the key or the base URL cannot be used.
-    """
-    env = os.environ if environment is None else environment
-    key, base_url = env.get("ANTHROPIC_API_KEY", ""), env.get("ANTHROPIC_BASE_URL") or None
-    check_access(key or env.get("ANTHROPIC_AUTH_TOKEN", ""), base_url)
-    import anthropic
-
-    return anthropic.Anthropic(
-        api_key=key or None,
-        base_url=base_url,
-        max_retries=0,
-        http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
-        open_telemetry=False,
-    )
-
-
-def check_access(key: str, base_url: str | None) -> None:
-    """Whether key and address may be used at all, before anything is sent."""
-    if not key:
-        raise KeyRefused(
-            "ANTHROPIC_API_KEY is not set; export it, or start `claude-pipeline simulate` and set the two variables "
-            "it prints"
-        )
-    if key != key.strip():
-        raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
-    try:
-        parts = urlsplit(base_url or "https://")
-    except ValueError:
-        raise SettingInvalid(f"ANTHROPIC_BASE_URL is no URL: {base_url!r}") from None
-    if parts.scheme not in {"http", "https"}:
-        raise SettingInvalid(
-            f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}"
-        )
-    if parts.scheme == "http" and not is_loopback(base_url or ""):
-        raise SettingInvalid(
-            f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://"
-        )
-
-
 def batch_seen(document: Mapping[str, Any]) -> BatchSeen:
     """A MessageBatch's JSON as a record; raises one of UNREADABLE where it is none."""
     counts = {str(outcome): int(count) for outcome, count in document["request_counts"].items()}
@@ -339,7 +291,7 @@ def _answer_to_create(error: anthropic.APIStatusError) -> Refused | Doubtful:
         sentence,
         error.type or _type_of(status),
         verdict,
-        _retry_after(error.response),
+        retry_after_seconds(error.response.headers),
         key_refused=status in (401, 403),
     )
 
@@ -354,7 +306,7 @@ def _raise_for(error: anthropic.APIStatusError) -> NoReturn:
     sentence = f"{where} was answered {status}: {message} ({_request_id(error.response)})"
     if status in (400, 404, 410):
         raise ApiRefused(sentence, status=status, error_type=error.type or "", request_id=error.request_id) from None
-    raise ApiUnclear(sentence, retry_after_seconds=_retry_after(error.response)) from None
+    raise ApiUnclear(sentence, retry_after_seconds=retry_after_seconds(error.response.headers)) from None
 
 
 def _type_of(status: int) -> str:
@@ -369,12 +321,3 @@ def _kind(error: anthropic.APIConnectionError) -> str:
 
 def _request_id(response: httpx2.Response) -> str:
     return f"request-id {response.headers.get('request-id', 'none')}"
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Seconds, 0 to a day; None where the header is absent or no number (a date, nan)."""
-    try:
-        seconds = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX) if math.isfinite(seconds) else None

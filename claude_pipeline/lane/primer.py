@@ -13,7 +13,7 @@ from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger
 
 # Most batches end within an hour; one that takes longer must not cost the others their deadline.
 PATIENCE = timedelta(hours=1)
-BEFORE_ITS_END = frozenset({ChunkState.HELD, ChunkState.READY, ChunkState.SENDING, ChunkState.LIVE})
+BEFORE_ITS_END = frozenset({ChunkState.HELD, ChunkState.READY, ChunkState.SENDING, ChunkState.ASKING, ChunkState.LIVE})
 
 
 def why_wait(chunk: ChunkRow, primer: ChunkRow | None, now: datetime) -> str | None:

@@ -4,6 +4,8 @@ from claude_pipeline.ledger.ledger import Ledger
 from claude_pipeline.ledger.lock import Hold
 from claude_pipeline.ledger.progress import SnapshotProgress
 from claude_pipeline.ledger.record import (
+    AlertRow,
+    AskingRow,
     BatchId,
     BatchRow,
     BatchSeen,
@@ -13,17 +15,21 @@ from claude_pipeline.ledger.record import (
     NewChunk,
     Part,
     PlanCounts,
+    RateRow,
     SnapshotId,
     SnapshotRow,
     Spend,
     Stop,
     Tag,
     Walls,
+    WatchedBatch,
 )
 from claude_pipeline.ledger.state import ChunkState, IntentState, SnapshotState
 from claude_pipeline.ledger.submit_moves import QueueFull
 
 __all__ = [
+    "AlertRow",
+    "AskingRow",
     "BatchId",
     "BatchRow",
     "BatchSeen",
@@ -38,6 +44,7 @@ __all__ = [
     "Part",
     "PlanCounts",
     "QueueFull",
+    "RateRow",
     "SnapshotId",
     "SnapshotProgress",
     "SnapshotRow",
@@ -46,4 +53,5 @@ __all__ = [
     "Stop",
     "Tag",
     "Walls",
+    "WatchedBatch",
 ]

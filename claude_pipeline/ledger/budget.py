@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select, true
 
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.record import ChunkRow, Walls
+from claude_pipeline.ledger.record import Walls
 from claude_pipeline.ledger.state import IN_FLIGHT, ChunkState
 from claude_pipeline.money import sum_over
 
@@ -25,7 +26,18 @@ from claude_pipeline.money import sum_over
 DAY_MARGIN = timedelta(minutes=5)
 
 
-def budget_before(connection: Connection, chunks: Sequence[ChunkRow], walls: Walls, at: datetime) -> str | None:
+class ToReserve(Protocol):
+    """A chunk, or what may become one."""
+
+    @property
+    def workload(self) -> str: ...
+    @property
+    def snapshot(self) -> str: ...
+    @property
+    def reserve_units(self) -> int: ...
+
+
+def budget_before(connection: Connection, chunks: Sequence[ToReserve], walls: Walls, at: datetime) -> str | None:
     """The sentence of the first wall that sending these chunks of one snapshot at that moment would pass; None
     where none is."""
     if not chunks:
@@ -78,12 +90,23 @@ def committed(connection: Connection, where: ColumnElement[bool], since: datetim
         .join(chunk, chunk.c.id == intent.c.chunk_id)
         .where(batch.c.paid_twice == 1, intent.c.batch_id.is_(None))
     )
-    if since is not None:
-        spent = spent.where(chunk.c.batch_id.in_(_batches(since)))
-        lost = lost.where(intent.c.batch_id.in_(_batches(since)))
-        twice = twice.where((batch.c.created_at >= since) | (intent.c.created_at >= since))
     in_flight = select(reserve).where(chunk.c.state.in_(IN_FLIGHT))
-    return sum(int(connection.execute(query.where(where)).scalar_one()) for query in (spent, in_flight, lost, twice))
+    queries = [spent, in_flight, lost, twice]
+    if since is not None:
+        queries[0] = spent.where(chunk.c.batch_id.in_(_batches(since)))
+        queries[2] = lost.where(intent.c.batch_id.in_(_batches(since)))
+        queries[3] = twice.where((batch.c.created_at >= since) | (intent.c.created_at >= since))
+        queries += _in_real_time(since)
+    return sum(int(connection.execute(query.where(where)).scalar_one()) for query in queries)
+
+
+def _in_real_time(since: datetime) -> list[Select[int]]:
+    """Of answers in real time each minute has its own cost; of one that was lost no time is known but its chunk's end."""
+    chunk, spend = table.chunk, table.spend
+    realtime = (chunk.c.lane == "realtime") & (chunk.c.state == ChunkState.DONE)
+    cost = select(_sum(spend.c.cost_units)).select_from(spend).join(chunk, chunk.c.id == spend.c.chunk_id)
+    kept = select(_sum(func.coalesce(chunk.c.kept_units, 0)))
+    return [cost.where(realtime, spend.c.billed_at >= since), kept.where(realtime, chunk.c.collected_at >= since)]
 
 
 def _batches(since: datetime) -> Select[tuple[str]]:

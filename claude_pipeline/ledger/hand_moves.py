@@ -38,7 +38,7 @@ class HandMoves(SubmitMoves):
                 )
             )
             self._snapshot_event(connection, "snapshot canceled", snapshot, at, "by hand")
-        return [c for c in chunks if c.state in (ChunkState.SENDING, ChunkState.LIVE)]
+        return [c for c in chunks if c.state in (ChunkState.SENDING, ChunkState.LIVE, ChunkState.ASKING)]
 
     def batch_cancel_asked(self, chunk: ChunkRow, *, at: datetime) -> None:
         """The API was asked to cancel its batch; what is answered by then stays answered and billed."""
@@ -63,7 +63,9 @@ class HandMoves(SubmitMoves):
         """Its dead letters are asked again: in chunks that were never accepted, and in new ones."""
         with self._writing() as connection:
             # Its merge is out of date from now on, whatever becomes of what is asked.
-            self._move_snapshot(connection, snapshot, canceled_at=None, rounds_used=rounds_used, merged_chunks=None)
+            self._move_snapshot(
+                connection, snapshot, canceled_at=None, rounds_used=rounds_used, merged_chunks=None, wanted_from=at
+            )
             connection.execute(
                 update(table.chunk)
                 .where(table.chunk.c.workload == snapshot.workload, table.chunk.c.snapshot == snapshot.id)

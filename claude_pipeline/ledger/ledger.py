@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, func, select
 
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.hand_moves import HandMoves
+from claude_pipeline.ledger.alert_moves import AlertMoves
+from claude_pipeline.ledger.ask_moves import AskMoves
 from claude_pipeline.ledger.progress import Count, SnapshotProgress, needs_work, progress_of
 from claude_pipeline.ledger.record import (
     BatchId,
@@ -36,7 +37,7 @@ from claude_pipeline.ledger.state import (
 )
 
 
-class Ledger(HandMoves):
+class Ledger(AskMoves, AlertMoves):
     """An open ledger; see `Store.open`."""
 
     def snapshot(self, workload: str, snapshot_id: str) -> SnapshotRow | None:
@@ -94,14 +95,17 @@ class Ledger(HandMoves):
         )
         return [ChunkRow.of(row) for row in self._rows(query)]
 
-    def live_of_canceled(self) -> list[ChunkRow]:
-        """Chunks at the API whose snapshot a person canceled, and whose batch was not asked to cancel yet."""
+    def to_be_canceled(self) -> list[ChunkRow]:
+        """Chunks at the API whose batch is to be canceled and was not asked yet: a person canceled their snapshot, or
+        the rest of them is to be asked in real time."""
         chunk, snapshot = table.chunk, table.snapshot
         query = (
             select(chunk)
             .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
             .where(
-                snapshot.c.canceled_at.is_not(None), chunk.c.state == ChunkState.LIVE, chunk.c.cancel_asked_at.is_(None)
+                snapshot.c.canceled_at.is_not(None) | chunk.c.rescued_at.is_not(None),
+                chunk.c.state == ChunkState.LIVE,
+                chunk.c.cancel_asked_at.is_(None),
             )
             .order_by(chunk.c.id)
         )
@@ -289,7 +293,8 @@ class Ledger(HandMoves):
                 # What met the account's stop was never tried: it costs no round.
                 (chunk.c.round < snapshot.c.rounds_used + max_rounds)
                 | (chunk.c.round < chunk.c.rounds_before + max_rounds)
-                | (chunk.c.stopped > 0),
+                | (chunk.c.stopped > 0)
+                | ((chunk.c.canceled > 0) & chunk.c.rescued_at.is_not(None)),
                 snapshot.c.canceled_at.is_(None),
             )
             .group_by(chunk.c.snapshot)
@@ -348,6 +353,19 @@ class Ledger(HandMoves):
         with self._reading() as connection:
             requests, tokens = connection.execute(query).one()
         return int(requests), int(tokens)
+
+    def turnarounds(self, models: Collection[str], *, limit: int) -> list[tuple[int, float]]:
+        """Requests, and hours from creation to end, of the newest batches of a model's names that were let run."""
+        batch, chunk = table.batch, table.chunk
+        query = (
+            select(batch.c.requests, batch.c.created_at, batch.c.ended_at)
+            .join(chunk, chunk.c.id == batch.c.chunk_id)
+            .where(chunk.c.model.in_(models), batch.c.ended_at.is_not(None), chunk.c.cancel_asked_at.is_(None))
+            .order_by(batch.c.created_at.desc())
+            .limit(limit)
+        )
+        hours = timedelta(hours=1)
+        return [(row["requests"], (row["ended_at"] - row["created_at"]) / hours) for row in self._rows(query)]
 
     def spent(self, workload: str, *, snapshot: str) -> list[Spend]:
         """What the collected chunks of a snapshot cost, by chunk and model."""

@@ -7,10 +7,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Table, exists, insert, inspect, select, update
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    DefaultClause,
+    String,
+    Table,
+    exists,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.schema import AddConstraint
 
-from claude_pipeline.errors import LedgerNewer
+from claude_pipeline.errors import LedgerDamaged, LedgerNewer
 from claude_pipeline.ledger import table
 
 Step = Callable[[Connection], None]
@@ -47,6 +61,61 @@ def _m004_cascades_and_measures(connection: Connection) -> None:
     _add_missing_columns(connection, [table.workload, table.chunk])
 
 
+def _m005_real_time_lane(connection: Connection) -> None:
+    """A further state of chunks, a lane, costs by the minute, and the tables of who asks now."""
+    _add_missing_columns(connection, [table.snapshot, table.chunk])
+    _replace_checks(connection, table.chunk)
+    _rekey(connection, table.spend)
+    table.metadata.create_all(connection, tables=[table.asking, table.rate])
+
+
+def _m006_alerts(connection: Connection) -> None:
+    """The table of what people were told."""
+    table.metadata.create_all(connection, tables=[table.alert])
+
+
+def _replace_checks(connection: Connection, changed: Table) -> None:
+    """Give a table the CHECK constraints that it has in `table.metadata`, in place: others refer to it."""
+    checks = [c for c in changed.constraints if isinstance(c, CheckConstraint)]
+    if connection.dialect.name == "postgresql":
+        for check in checks:
+            connection.exec_driver_sql(f"ALTER TABLE {changed.name} DROP CONSTRAINT IF EXISTS {check.name}")
+            connection.execute(AddConstraint(check, isolate_from_table=False))
+        return
+    # SQLite's own way to change a constraint of a table that others refer to is to edit its text.
+    text_of = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    sql = str(connection.exec_driver_sql(text_of, (changed.name,)).scalar_one())
+    for check in checks:
+        begin = sql.index(f"CONSTRAINT {check.name} CHECK (")
+        end = _closing(sql, sql.index("(", begin))
+        sql = f"{sql[:begin]}CONSTRAINT {check.name} CHECK ({check.sqltext}){sql[end + 1 :]}"
+    connection.exec_driver_sql("PRAGMA writable_schema = ON")
+    connection.exec_driver_sql(
+        "UPDATE sqlite_schema SET sql = ? WHERE type = 'table' AND name = ?", (sql, changed.name)
+    )
+    connection.exec_driver_sql("PRAGMA writable_schema = RESET")
+
+
+def _closing(sql: str, opening: int) -> int:
+    """Place of the bracket that closes the one at `opening`."""
+    depth = 0
+    for place in range(opening, len(sql)):
+        depth += {"(": 1, ")": -1}.get(sql[place], 0)
+        if depth == 0:
+            return place
+    raise LedgerDamaged("the ledger's schema cannot be read; restore a backup")
+
+
+def _rekey(connection: Connection, changed: Table) -> None:
+    """Give a table to which no other refers the primary key that it has in `table.metadata`."""
+    columns = ", ".join(column.name for column in changed.columns)
+    connection.exec_driver_sql(f"CREATE TABLE {changed.name}_before AS SELECT {columns} FROM {changed.name}")
+    connection.exec_driver_sql(f"DROP TABLE {changed.name}")
+    changed.create(connection)
+    connection.exec_driver_sql(f"INSERT INTO {changed.name} ({columns}) SELECT {columns} FROM {changed.name}_before")
+    connection.exec_driver_sql(f"DROP TABLE {changed.name}_before")
+
+
 def _add_missing_columns(connection: Connection, tables: Sequence[Table]) -> None:
     """`ALTER TABLE … ADD COLUMN` for each column that the database has not; new ones are nullable or have a default."""
     quote = connection.dialect.identifier_preparer.format_column
@@ -55,8 +124,17 @@ def _add_missing_columns(connection: Connection, tables: Sequence[Table]) -> Non
         for column in each.columns:
             if column.name not in there:
                 kind = column.type.compile(connection.dialect)
-                rule = " NOT NULL DEFAULT 0" if column.server_default is not None else ""
+                rule = _default_of(column)
                 connection.exec_driver_sql(f"ALTER TABLE {each.name} ADD COLUMN {quote(column)} {kind}{rule}")
+
+
+def _default_of(column: Column[Any]) -> str:
+    default = column.server_default
+    if not isinstance(default, DefaultClause):
+        return ""
+    return (
+        f" NOT NULL DEFAULT '{default.arg}'" if isinstance(column.type, String) else f" NOT NULL DEFAULT {default.arg}"
+    )
 
 
 STEPS: list[Step] = [
@@ -64,6 +142,8 @@ STEPS: list[Step] = [
     _m002_account_stop_cancel_and_retry,
     _m003_budget_and_prompt_cache,
     _m004_cascades_and_measures,
+    _m005_real_time_lane,
+    _m006_alerts,
 ]
 VERSION = len(STEPS)
 

@@ -55,6 +55,7 @@ class SnapshotRow(_Row):
     canceled_at: datetime | None
     pilot: int | None
     rounds_used: int
+    wanted_from: datetime | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", SnapshotState(self.state))
@@ -108,6 +109,9 @@ class ChunkRow(_Row):
     rounds_before: int
     moves_on: int | None
     next_level_cut: int
+    lane: str
+    lost: int
+    rescued_at: datetime | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", ChunkState(self.state))
@@ -179,7 +183,7 @@ class OldPart(_Row):
 
 @dataclass(frozen=True)
 class Spend(_Row):
-    """What a collected chunk cost, by model and lane."""
+    """What a collected chunk cost, by model, lane and time."""
 
     model: str
     lane: str
@@ -241,6 +245,7 @@ class Collected:
     stop: str | None = None  # what the API said of the account
     moves_on: int = 0  # requests whose records a cascade's next model is asked about
     kept_units: int = 0  # reserve of answers that were billed, or may have been, though nobody can say how much
+    lost: int = 0  # in real time: POSTs that may have been billed, and whose answers nobody recorded
 
     @property
     def input_tokens(self) -> int:
@@ -294,6 +299,73 @@ class Stop:
             f"nothing is sent since {self.since:%Y-%m-%d %H:%M} UTC: {self.reason}; mend it, then `claude-pipeline resume`"
             f" (or wait: nothing is tried {when})"
         )
+
+
+@dataclass(frozen=True)
+class AskingRow(_Row):
+    """A process that asks in real time, as it last said; rates are per minute."""
+
+    id: str
+    workload: str
+    pools: str  # JSON list
+    started_at: datetime
+    seen_at: datetime
+    requests: int
+    answered: int
+    errored: int
+    in_flight: int
+    requests_per_minute: int
+    input_tokens_per_minute: int
+    output_tokens_per_minute: int
+    waiting: str | None
+
+
+@dataclass(frozen=True)
+class WatchedBatch(_Row):
+    """A batch in flight, or one that ended with requests expired, with its chunk; times are the API's."""
+
+    id: BatchId
+    workload: str
+    snapshot: SnapshotId
+    key: str
+    requests: int
+    state: ChunkState
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None
+    counts: str | None  # JSON, once it ended
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", ChunkState(self.state))
+
+
+@dataclass(frozen=True)
+class AlertRow(_Row):
+    """A thing that people are told once."""
+
+    id: int
+    key: str
+    kind: str
+    workload: str | None
+    snapshot: str | None
+    batch_id: str | None
+    sentence: str
+    noted_at: datetime
+    tries: int
+    next_try_at: datetime
+    told_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RateRow(_Row):
+    """Limits of a pool of models per minute, as the API told them; None: it did not."""
+
+    pool: str
+    requests: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    told_at: datetime
+    paused_until: datetime | None
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ class SnapshotMoves(AccountMoves):
                 plan_path=plan_path,
                 plan_sha256=plan_sha256,
                 planned_at=at,
+                wanted_from=at,
                 asked=counts.asked,
                 reused=counts.reused,
                 duplicates=counts.duplicates,

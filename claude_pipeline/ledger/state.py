@@ -2,6 +2,7 @@
 
 chunk     held ⇄ ready → sending → live → ended → done
                   ↑________|        |_______|→ canceled   (its results are gone for ever)
+          held, ready → asking → done                (in the real-time lane)
           held, ready → canceled → ready             (withdrawn; a person sends it again)
           ready, sending → failed → ready            (a person sends it again)
           failed → canceled                          (too large: its halves take its place)
@@ -22,6 +23,7 @@ class ChunkState(StrEnum):
     HELD = "held"  # the budget's wall stands before it
     READY = "ready"  # may be sent
     SENDING = "sending"  # an intent is open or in doubt: never sent again until that is settled
+    ASKING = "asking"  # its requests are asked in real time; what is answered stands in its journal
     LIVE = "live"  # a batch at the API holds it
     ENDED = "ended"  # its batch ended; results not yet collected
     DONE = "done"  # collected
@@ -45,10 +47,18 @@ class SnapshotState(StrEnum):
 
 
 CHUNK_MOVES: dict[ChunkState, frozenset[ChunkState]] = {
-    ChunkState.HELD: frozenset({ChunkState.READY, ChunkState.CANCELED, ChunkState.LIVE}),
+    ChunkState.HELD: frozenset({ChunkState.READY, ChunkState.ASKING, ChunkState.CANCELED, ChunkState.LIVE}),
     ChunkState.READY: frozenset(
-        {ChunkState.HELD, ChunkState.SENDING, ChunkState.FAILED, ChunkState.CANCELED, ChunkState.LIVE}
+        {
+            ChunkState.HELD,
+            ChunkState.SENDING,
+            ChunkState.ASKING,
+            ChunkState.FAILED,
+            ChunkState.CANCELED,
+            ChunkState.LIVE,
+        }
     ),
+    ChunkState.ASKING: frozenset({ChunkState.DONE}),
     ChunkState.SENDING: frozenset({ChunkState.READY, ChunkState.LIVE, ChunkState.FAILED}),
     ChunkState.LIVE: frozenset({ChunkState.ENDED, ChunkState.CANCELED}),
     ChunkState.ENDED: frozenset({ChunkState.DONE, ChunkState.CANCELED}),
@@ -66,7 +76,7 @@ INTENT_MOVES: dict[IntentState, frozenset[IntentState]] = {
 }
 TERMINAL = frozenset({ChunkState.DONE, ChunkState.FAILED, ChunkState.CANCELED})
 ON_ITS_WAY = frozenset(set(ChunkState) - TERMINAL)
-IN_FLIGHT = frozenset({ChunkState.SENDING, ChunkState.LIVE, ChunkState.ENDED})
+IN_FLIGHT = frozenset({ChunkState.SENDING, ChunkState.ASKING, ChunkState.LIVE, ChunkState.ENDED})
 UNSETTLED_INTENTS = frozenset({IntentState.OPEN, IntentState.DOUBT})
 OWNING_INTENTS = frozenset({IntentState.OPEN, IntentState.DOUBT, IntentState.LIVE})
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import BudgetReached, LedgerError, WorkspaceMismatch
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.budget import budget_before
+from claude_pipeline.ledger.budget import ToReserve, budget_before
 from claude_pipeline.ledger.record import BatchId, BatchSeen, ChunkRow, Collected, IntentRow, Part, Tag, Walls
 from claude_pipeline.ledger.snapshot_moves import SnapshotMoves
 from claude_pipeline.ledger.state import (
@@ -110,7 +110,7 @@ class SubmitMoves(SnapshotMoves):
         )
         return int(key[0])
 
-    def wall_before(self, chunk: ChunkRow, walls: Walls, *, at: datetime) -> str | None:
+    def wall_before(self, chunk: ToReserve, walls: Walls, *, at: datetime) -> str | None:
         """The sentence of the budget that forbids sending a chunk at that moment; None where none does."""
         with self._reading() as connection:
             return budget_before(connection, [chunk], walls, at)
@@ -288,6 +288,7 @@ class SubmitMoves(SnapshotMoves):
                 output_tokens=collected.output_tokens,
                 cost_units=collected.cost_units,
                 kept_units=collected.kept_units,
+                lost=collected.lost,
             )
             if collected.stop is not None:
                 self._stop_account(connection, "lines", collected.stop, at)

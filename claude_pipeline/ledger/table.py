@@ -71,6 +71,9 @@ def _one_of(column: str, states: type[ChunkState] | type[IntentState] | type[Sna
     return CheckConstraint(f"{column} IN ({names})", name=f"{column}_known")
 
 
+LIVE_HAS_BATCH = CheckConstraint(
+    "state NOT IN ('live', 'ended', 'done') OR batch_id IS NOT NULL OR lane = 'realtime'", name="live_has_batch"
+)
 Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite gives ids to INTEGER primary keys only
 metadata = MetaData()
 
@@ -124,6 +127,7 @@ snapshot = Table(
     # of a person's word
     Column("canceled_at", Moment),  # nothing more of it is sent
     Column("pilot", Integer),  # its plan asks so many questions only, to see; null: all of them
+    Column("wanted_from", Moment),  # when its deadline began to run: planned, or retried by hand
     Column("rounds_used", Integer, nullable=False, default=0, server_default="0"),  # before the last retry by hand
     CheckConstraint("merged_at IS NULL OR succeeded IS NOT NULL", name="merged_has_counts"),
     _one_of("state", SnapshotState),
@@ -187,9 +191,13 @@ chunk = Table(
     Column("next_level_cut", Integer, nullable=False, default=0, server_default="0"),  # 1 once that was looked at
     Column("kept_units", BigInteger),  # of the reserve: for answers whose cost nobody can know
     Column("waits_for", String(32)),  # key of the chunk of its snapshot that fills the prompt cache first
+    # of the real-time lane
+    Column("lane", String(16), nullable=False, default="batch", server_default="batch"),  # batch, realtime
+    Column("lost", Integer, nullable=False, default=0, server_default="0"),  # POSTs whose answers nobody recorded
+    Column("rescued_at", Moment),  # when its batch was given up, so that the rest can be asked in real time
     _one_of("state", ChunkState),
     CheckConstraint("state != 'done' OR collected_at IS NOT NULL", name="done_is_collected"),
-    CheckConstraint("state NOT IN ('live', 'ended', 'done') OR batch_id IS NOT NULL", name="live_has_batch"),
+    LIVE_HAS_BATCH,
     UniqueConstraint("workload", "snapshot", "key"),
     ForeignKeyConstraint(["workload", "snapshot"], ["snapshot.workload", "snapshot.id"]),
     Index("chunk_by_state", "state", "workload"),
@@ -241,12 +249,12 @@ batch = Table(
 )
 
 spend = Table(
-    "spend",  # what a collected chunk cost, by model and lane
+    "spend",  # what a collected chunk cost, by model, lane and time
     metadata,
     Column("chunk_id", Big, primary_key=True),
     Column("model", String(128), primary_key=True),
     Column("lane", String(16), primary_key=True),
-    Column("billed_at", Moment, nullable=False),
+    Column("billed_at", Moment, primary_key=True),  # of a batch: created_at; of answers in real time: their minute
     Column("requests", Integer, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
@@ -272,12 +280,57 @@ part = Table(
     Index("part_by_snapshot", "workload", "snapshot", "kind"),
 )
 
+asking = Table(
+    "asking",  # processes that ask in real time now: they share the limits, and say how far they are
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("workload", String(63), nullable=False),
+    Column("pools", Text, nullable=False),  # JSON list: the pools of models whose limits it uses
+    Column("started_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),  # its heartbeat
+    Column("requests", BigInteger, nullable=False),  # that it has taken on
+    Column("answered", BigInteger, nullable=False),
+    Column("errored", BigInteger, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("requests_per_minute", Integer, nullable=False),
+    Column("input_tokens_per_minute", BigInteger, nullable=False),
+    Column("output_tokens_per_minute", BigInteger, nullable=False),
+    Column("waiting", Words(200)),  # why it does not send just now, for people
+)
+
+rate = Table(
+    "rate",  # what answers told of a pool's limits per minute: better known than the catalogue's
+    metadata,
+    Column("pool", String(128), primary_key=True),
+    Column("requests", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("told_at", Moment, nullable=False),
+    Column("paused_until", Moment),  # the API asked all of us to wait
+)
+
 publication = Table(
     "publication",  # one row per published version of the warehouse
     metadata,
     Column("version", Integer, primary_key=True),
     Column("path", Text, nullable=False),
     Column("published_at", Moment, nullable=False),
+)
+
+alert = Table(
+    "alert",  # one row per thing that people are told, once: by a log line, and where there is one by the webhook
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=True),
+    Column("key", String(255), nullable=False, unique=True),  # <kind>/<what it is about>
+    Column("kind", String(32), nullable=False),
+    Column("workload", String(63)),
+    Column("snapshot", String(64)),
+    Column("batch_id", String(128)),
+    Column("sentence", Words, nullable=False),
+    Column("noted_at", Moment, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),  # POSTs to the webhook
+    Column("next_try_at", Moment, nullable=False),  # not before this moment
+    Column("told_at", Moment),  # when the webhook took it
 )
 
 event = Table(

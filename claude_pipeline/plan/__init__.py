@@ -6,7 +6,7 @@ print(plan.recommendation)
 
 from claude_pipeline.plan.cost import NO_CACHE, NO_DOUBT, Bin, CacheMix, Load, cost_usd
 from claude_pipeline.plan.decision import Counts, NextTier, Plan, money, next_rung, recommend, spelled
-from claude_pipeline.plan.hours import Hours, Turnaround, batch_hours, realtime_hours
+from claude_pipeline.plan.hours import NOTHING, UNKNOWN, Hours, Turnaround, batch_hours, realtime_hours
 from claude_pipeline.plan.interval import TERMS, Interval, Line, Moments, fit, predict, quantile, total_of, with_unseen
 from claude_pipeline.plan.option import Candidate, Option, Sized, Terms, able, weigh
 from claude_pipeline.plan.present import document, markdown, notes, numbers, rows, table
@@ -21,10 +21,12 @@ from claude_pipeline.plan.tokens import (
 )
 
 __all__ = [
+    "NOTHING",
     "NO_CACHE",
     "NO_DOUBT",
     "ROUGH_SHARE",
     "TERMS",
+    "UNKNOWN",
     "Bin",
     "CacheMix",
     "Candidate",

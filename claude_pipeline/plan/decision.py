@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from claude_pipeline.catalog import Lane, Tier
 from claude_pipeline.plan.hours import Hours, Turnaround
-from claude_pipeline.plan.option import NOT_YET, Option
+from claude_pipeline.plan.option import Option
 from claude_pipeline.plan.tokens import Estimate
 
 CHEAPER_SHARE = 0.7  # of the workload's cost, under which another model is worth a word
@@ -57,10 +58,24 @@ class Plan:
     next_tier: NextTier | None
     deadline_hours: float
     budget_usd: float | None
-    reserve_usd: float  # the worst case, which the wall counts
+    reserve_usd: float  # the worst case, which the wall counts, in the lane that is used
     warnings: tuple[str, ...]
     count_tokens_calls: int
     cache: str = ""  # what the prompt cache does, or would save
+    wanted_lane: Literal["batch", "realtime", "auto"] = "auto"  # the workload's word
+    lane: Lane = "batch"  # what that means now
+    lane_why: str = ""  # a clause for people
+
+    @property
+    def chosen(self) -> Option:
+        """The workload's own model in the lane that will be used."""
+        return self.option(self.lane)
+
+    @property
+    def rescued(self) -> bool:
+        """Whether what a slow batch has not answered is moved to real time before the deadline."""
+        realtime = self.option("realtime")
+        return self.wanted_lane == "auto" and realtime.available and realtime.hours.expected is not None
 
     def option(self, lane: Lane, *, tier: str | None = None) -> Option:
         """The workload's own model in a lane."""
@@ -76,56 +91,82 @@ def recommend(plan: Plan) -> str:
     """One sentence: what to do, what it costs, whether the deadline holds, and what would help."""
     if not plan.counts.requests:
         return "Nothing to send: every record is answered, on its way or rejected."
-    batch, realtime = plan.option("batch"), plan.option("realtime")
-    cost = f"about {money(batch.usd.expected)} ({money(batch.usd.low)} to {money(batch.usd.high)})"
-    deadline = f"the deadline of {spelled(plan.deadline_hours)}"
+    said = _by_batch(plan) if plan.lane == "batch" else _in_real_time(plan)
+    return f"{said}{_money_matters(plan)}."
+
+
+def _by_batch(plan: Plan) -> str:
+    batch = plan.chosen
+    cost, deadline = _cost(batch), f"the deadline of {spelled(plan.deadline_hours)}"
+    usual = spelled(batch.hours.expected)
     match batch.verdict:
         case "met":
-            said = f"Send it in the batch lane: {cost} with {batch.model}, in about {spelled(batch.hours.expected)}, and {deadline} is met"
+            return f"Send it in the batch lane: {cost}, in about {usual}, and {deadline} is met"
         case "likely":
-            said = (
-                f"Send it in the batch lane: {cost} with {batch.model}, usually in about {spelled(batch.hours.expected)}, but "
-                f"{spelled(batch.hours.cautious)} are possible and would pass {deadline}{_faster(plan, realtime)}"
+            said = f"Send it in the batch lane: {cost}, usually in about {usual}, but {spelled(batch.hours.cautious)} are possible"
+            if plan.rescued:
+                return f"{said}: what is not answered near {deadline} moves to real time, at twice the price"
+            return f"{said} and would pass {deadline}{_faster(plan)}"
+        case "missed":
+            return f"The batch lane would take about {usual} ({batch.hours.binding}) and miss {deadline}, for {cost}{_faster(plan)}"
+    return f"Send it in the batch lane: {cost}; how long it takes on tier {plan.tier} is not known"
+
+
+def _in_real_time(plan: Plan) -> str:
+    realtime, batch = plan.chosen, plan.option("batch")
+    cost, deadline = _cost(realtime), f"the deadline of {spelled(plan.deadline_hours)}"
+    instead = f"as batches it would cost {money(batch.usd.expected)} and take {_about(batch.hours)}"
+    match realtime.verdict:
+        case "met" | "likely":
+            usually = "" if realtime.verdict == "met" else "usually "
+            return (
+                f"Ask it in real time: {cost}, in {_about(realtime.hours)}, and {deadline} is {usually}met; {instead}"
             )
         case "missed":
-            said = (
-                f"The batch lane would take about {spelled(batch.hours.expected)} ({batch.hours.binding}) and miss {deadline}, for "
-                f"{cost} with {batch.model}{_faster(plan, realtime)}"
-            )
-        case _:
-            said = f"Send it in the batch lane: {cost} with {batch.model}; how long it takes on tier {plan.tier} is not known"
-    return f"{said}{_money_matters(plan, batch)}."
+            how_long = f"{_about(realtime.hours)} ({realtime.hours.binding})"
+            return f"Real time would take {how_long} and miss {deadline}, for {cost}; {instead}"
+    return f"Ask it in real time: {cost}; how long it takes on tier {plan.tier} is not known; {instead}"
 
 
-def _faster(plan: Plan, realtime: Option) -> str:
+def _cost(option: Option) -> str:
+    usd = option.usd
+    return f"about {money(usd.expected)} ({money(usd.low)} to {money(usd.high)}) with {option.model}"
+
+
+def _about(hours: Hours) -> str:
+    return "an unknown time" if hours.expected is None else f"about {spelled(hours.expected)}"
+
+
+def _faster(plan: Plan) -> str:
     """What would meet the deadline: another tier, else the other lane."""
     better = [o for o in plan.options if o.own and o.lane == "batch" and o.verdict == "met"]
     if better:
         return f"; tier {better[0].tier} would need {spelled(better[0].hours.expected)}"
-    if realtime.verdict in ("met", "likely"):
-        return (
-            f"; real time would need {spelled(realtime.hours.expected)} for {money(realtime.usd.expected)} ({NOT_YET})"
-        )
+    realtime = plan.option("realtime")
+    if realtime.available and realtime.verdict in ("met", "likely"):
+        # Under `auto` it was looked at and not chosen: the reason says why not.
+        way = plan.lane_why if plan.wanted_lane == "auto" else "lane: auto or lane: realtime"
+        return f"; real time would need {spelled(realtime.hours.expected)} for {money(realtime.usd.expected)} ({way})"
     return "; split the dataset or allow more time"
 
 
-def _money_matters(plan: Plan, batch: Option) -> str:
-    wall = plan.budget_usd
+def _money_matters(plan: Plan) -> str:
+    wall, chosen = plan.budget_usd, plan.chosen
     cheaper = min(
         (
             o
             for o in plan.options
-            if not o.own and o.lane == "batch" and o.tier == plan.tier and o.verdict == batch.verdict
+            if not o.own and o.lane == chosen.lane and o.tier == plan.tier and o.verdict == chosen.verdict
         ),
         key=lambda o: o.usd.expected,
         default=None,
     )
     said = ""
-    if wall is not None and batch.usd.expected > wall:
+    if wall is not None and chosen.usd.expected > wall:
         said += f"; budget_usd {money(wall)} would stop it on the way"
-    elif wall is not None and batch.usd.high > wall:
+    elif wall is not None and chosen.usd.high > wall:
         said += f"; it may pass budget_usd {money(wall)}, which would stop it on the way"
-    if cheaper is not None and cheaper.usd.expected < CHEAPER_SHARE * batch.usd.expected:
+    if cheaper is not None and cheaper.usd.expected < CHEAPER_SHARE * chosen.usd.expected:
         said += f"; {cheaper.model} would do it for {money(cheaper.usd.expected)}, if its answers are good enough"
     return said
 

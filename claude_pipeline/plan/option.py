@@ -15,7 +15,6 @@ from claude_pipeline.plan.interval import Interval
 from claude_pipeline.plan.tokens import Estimate
 
 LANES: tuple[Lane, ...] = ("batch", "realtime")
-NOT_YET = "not in this version yet"  # of the real-time lane
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Option:
     hours: Hours
     verdict: str  # met, likely, missed, unknown
     own: bool  # the workload's model
-    available: bool  # this version can do it
+    available: bool  # the lane takes such requests
     note: str
 
 
@@ -66,6 +65,7 @@ class Terms:
     requests_per_batch: int
     batches_in_flight: int
     geo: str | None = None
+    realtime: bool = True  # answers are short enough to wait for in real time
 
 
 def weigh(candidates: Sequence[Candidate], tiers: Sequence[Tier], terms: Terms) -> tuple[Option, ...]:
@@ -83,9 +83,10 @@ def _weighed(candidates: Sequence[Candidate], tiers: Sequence[Tier], terms: Term
             ])  # fmt: skip
             for tier in tiers:
                 hours = _hours(candidate, lane, tier, terms)
+                available = lane == "batch" or terms.realtime
                 verdict = hours.verdict(terms.deadline_hours)
                 yield Option(
-                    candidate.name, lane, tier.name, usd, hours, verdict, candidate.own, lane == "batch", candidate.note
+                    candidate.name, lane, tier.name, usd, hours, verdict, candidate.own, available, candidate.note
                 )
 
 
@@ -138,4 +139,4 @@ def able(catalog: Catalog, model: Model, at: date, *, max_tokens: int, most_inpu
     )
 
 
-__all__ = ["LANES", "NOT_YET", "UNKNOWN", "Candidate", "Option", "Sized", "Terms", "able", "weigh"]
+__all__ = ["LANES", "UNKNOWN", "Candidate", "Option", "Sized", "Terms", "able", "weigh"]

@@ -8,7 +8,7 @@ from typing import Any
 from claude_pipeline.plan.decision import Plan, money, spelled
 from claude_pipeline.plan.hours import Hours
 from claude_pipeline.plan.interval import Interval
-from claude_pipeline.plan.option import NOT_YET, Option
+from claude_pipeline.plan.option import Option
 from claude_pipeline.plan.tokens import Estimate
 
 
@@ -29,26 +29,39 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         ("input tokens", f"{plan.tokens_in.tokens}: {plan.tokens_in.basis}"),
         ("output tokens", f"{plan.tokens_out.tokens}: {plan.tokens_out.basis}"),
         ("cost, batch lane", _cost(batch.usd)),
-        ("cost, real time", f"{_cost(realtime.usd)}, {NOT_YET}"),
+        ("cost, real time", _cost(realtime.usd)),
         *([("prompt cache", plan.cache)] if plan.cache else []),
-        ("at most", f"{money(plan.reserve_usd)}, the worst case that the wall counts (batch lane)"),
+        ("at most", f"{money(plan.reserve_usd)}, the worst case that the wall counts ({LANE_NAMES[plan.lane]})"),
         ("time, batch lane", f"{_time(batch.hours)}; {plan.turnaround.basis}"),
-        ("time, real time", f"{_time(realtime.hours)}, {NOT_YET}"),
+        ("time, real time", _time(realtime.hours) if realtime.available else TOO_LONG),
+        ("lane", f"{'batch' if plan.lane == 'batch' else 'real time'} (lane: {plan.wanted_lane}): {plan.lane_why}"),
     ]
     if plan.next_tier is not None:
         pairs.append((f"tier {plan.next_tier.name} instead of {plan.tier}", _next_tier(plan)))
-    pairs.append(("deadline", f"{spelled(plan.deadline_hours)}: {VERDICTS[batch.verdict]}"))
+    pairs.append(("deadline", f"{spelled(plan.deadline_hours)}: {_verdict(plan)}"))
     if plan.budget_usd is not None:
         pairs.append(("budget_usd", money(plan.budget_usd)))
     return [*pairs, ("advice", plan.recommendation)]
 
 
-VERDICTS = {
-    "met": "met",
-    "likely": "usually met, not when a batch is slow",
-    "missed": "missed in the batch lane",
-    "unknown": "not known",
-}
+LANE_NAMES = {"batch": "batch lane", "realtime": "real time"}
+TOO_LONG = "not possible: max_tokens is too much for one answer in real time"
+
+
+def _verdict(plan: Plan) -> str:
+    """Whether the deadline is met in the lane that is used."""
+    match plan.chosen.verdict:
+        case "met":
+            return "met"
+        case "likely" if plan.lane == "realtime":
+            return "usually met, not when answers are much longer than expected"
+        case "likely" if plan.rescued:
+            return "met: what a slow batch has not answered by then moves to real time, if the budget allows"
+        case "likely":
+            return "usually met, not when a batch is slow"
+        case "missed":
+            return f"missed in {'the batch lane' if plan.lane == 'batch' else 'real time'}"
+    return "not known"
 
 
 def table(plan: Plan) -> tuple[list[str], list[list[str]]]:
@@ -78,7 +91,6 @@ def notes(plan: Plan) -> list[str]:
     said = dict.fromkeys(o.note for o in plan.options if o.note)
     return [
         "* the workload's model; binds and deadline are those of tier " + plan.tier,
-        f"real time is shown for comparison: it is {NOT_YET}, only the batch lane can be chosen",
         *said,
     ]
 
@@ -98,15 +110,15 @@ def numbers(plan: Plan) -> dict[str, float | int]:
     """What plots over time; only what is known."""
     if plan.tokens_in is None or plan.tokens_out is None:
         return {"planned_requests": 0, "planned_cost_usd": 0.0}
-    batch = plan.option("batch")
+    chosen = plan.chosen
     found: dict[str, float | int | None] = {
         "planned_requests": plan.counts.requests,
         "planned_input_tokens": round(plan.tokens_in.tokens.expected),
         "planned_output_tokens": round(plan.tokens_out.tokens.expected),
-        "planned_cost_usd": batch.usd.expected,
-        "planned_cost_low_usd": batch.usd.low,
-        "planned_cost_high_usd": batch.usd.high,
-        "planned_hours": batch.hours.expected,
+        "planned_cost_usd": chosen.usd.expected,
+        "planned_cost_low_usd": chosen.usd.low,
+        "planned_cost_high_usd": chosen.usd.high,
+        "planned_hours": chosen.hours.expected,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -119,7 +131,9 @@ def document(plan: Plan) -> dict[str, Any]:
         "partition": plan.partition,
         "snapshot": plan.snapshot,
         "model": plan.model,
-        "lane": "batch",
+        "lane": plan.lane,
+        "lane_wanted": plan.wanted_lane,
+        "lane_why": plan.lane_why,
         "tier": plan.tier,
         "records": c.records,
         "requests": c.requests,
@@ -132,7 +146,8 @@ def document(plan: Plan) -> dict[str, Any]:
         "chunks": c.chunks,
         "input_tokens": _estimate(plan.tokens_in),
         "output_tokens": _estimate(plan.tokens_out),
-        "cost_usd": _interval(plan.option("batch").usd) if plan.options else None,
+        "cost_usd": _interval(plan.chosen.usd) if plan.options else None,
+        "batch_cost_usd": _interval(plan.option("batch").usd) if plan.options else None,
         "realtime_cost_usd": _interval(plan.option("realtime").usd) if plan.options else None,
         "cache": plan.cache or None,
         "reserve_usd": plan.reserve_usd,
@@ -144,7 +159,7 @@ def document(plan: Plan) -> dict[str, Any]:
             "basis": plan.turnaround.basis,
         },
         "deadline_hours": plan.deadline_hours,
-        "deadline": plan.option("batch").verdict if plan.options else "met",
+        "deadline": plan.chosen.verdict if plan.options else "met",
         "next_tier": None if plan.next_tier is None else vars(plan.next_tier),
         "recommendation": plan.recommendation,
         "warnings": list(plan.warnings),

@@ -2,12 +2,13 @@
 
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.measure import Measure
-from claude_pipeline.result.parse import BatchFacts, OutputReader, Parsed, parse_results
+from claude_pipeline.result.parse import AskedFacts, OutputReader, Parsed, parse_results
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
 from claude_pipeline.result.schema import (
     answered_where,
     attempts_schema,
     check_names,
+    comments_of,
     good_where,
     merged_schema,
     output_fields,
@@ -15,7 +16,7 @@ from claude_pipeline.result.schema import (
 )
 
 __all__ = [
-    "BatchFacts",
+    "AskedFacts",
     "FailedChunk",
     "Measure",
     "MergeInput",
@@ -24,6 +25,7 @@ __all__ = [
     "answered_where",
     "attempts_schema",
     "check_names",
+    "comments_of",
     "connection",
     "good_where",
     "merged_schema",

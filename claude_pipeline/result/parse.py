@@ -1,52 +1,65 @@
-"""Raw result lines of a batch -> one row per request of its chunk.
+"""Raw result lines, of a batch's download or of a journal -> one row per request of their chunk.
 
 Lines come in any order and are joined on custom_id. They are split on newline bytes only: a text
-may hold U+2028 or U+0085, at which other splitters cut. A file that does not hold exactly the
-chunk's requests is refused; a line that cannot be read costs its own record only.
+may hold U+2028 or U+0085, at which other splitters cut. Lines that are not exactly the chunk's
+requests are refused; a line that cannot be read costs its own record only.
+
+A journal's lines have the shape of a batch's, and each tells when it came; a request may have several,
+of which the first counts.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import orjson
 import pyarrow as pa
 
+from claude_pipeline.catalog import Lane
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.result.schema import attempts_schema
 
 UNITS_PER_USD = 10_000_000_000
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
-CostUnits = Callable[[str, Mapping[str, Any]], int | None]  # model of the answer, its usage -> 1e-10 USD
+# Model of the answer, its usage, the moment whose prices hold (a batch's creation, else the answer's) -> 1e-10 USD.
+CostUnits = Callable[[str, Mapping[str, Any], datetime | None], int | None]
 VerdictOf = Callable[[str, str], str]  # error type, message -> retry, permanent or stop
 
 
 @dataclass(frozen=True)
-class BatchFacts:
-    """What all rows of one batch share."""
+class AskedFacts:
+    """What all rows of a chunk share that was asked, as a batch or in real time."""
 
     snapshot: str
     chunk: str
     attempt: int
-    tag: str
-    batch_id: str
+    tag: str  # what its custom_ids begin with: of a journal, the chunk's key
+    batch_id: str | None
     model: str
     max_tokens: int | None  # as they were asked
-    answered_at: datetime | None
-    counts: Mapping[str, int]  # of the API: outcome -> lines
+    answered_at: datetime | None = None  # of a batch; a journal's lines have their own
+    counts: Mapping[str, int] = field(default_factory=dict)  # of a batch, by the API: outcome -> lines
+    billed_at: datetime | None = None  # of a batch: its creation
+    lane: Lane = "batch"
+
+    @property
+    def source(self) -> str:
+        """What the lines are, for people."""
+        if self.lane == "realtime":
+            return f"the journal of chunk {self.snapshot}|{self.chunk}"
+        return f"results of {self.batch_id}"
 
 
 @dataclass
 class Parsed:
-    """Rows of a batch, by position; see `result.schema.attempts_schema`."""
+    """Rows of a chunk, by position; see `result.schema.attempts_schema`."""
 
     table: pa.Table
     outcomes: Counter[str]
@@ -105,24 +118,23 @@ def fit(value: Any, kind: pa.DataType) -> Any:
 
 
 def parse_results(
-    download: Path,
+    raw: Iterable[bytes],
     index: pa.Table,
-    facts: BatchFacts,
+    facts: AskedFacts,
     reader: OutputReader,
     *,
     cost_units: CostUnits,
     verdict_of: VerdictOf,
 ) -> Parsed:
-    """One row per request of the chunk, in the order of its index.
+    """One row per request of the chunk, in the order of its index. `raw` is a download's lines, or `journal.results`.
 
     Raises:
         ResultsIncomplete: lines are missing, foreign or contradictory; download again.
     """
     lines = _Lines(facts, index.num_rows)
-    with download.open("rb") as file:
-        for line in file:
-            if not line.isspace():
-                lines.take(line)
+    for line in raw:
+        if not line.isspace():
+            lines.take(line)
     lines.check()
     rows = _Rows(facts, reader, cost_units, verdict_of)
     for document in lines.by_position:
@@ -131,9 +143,9 @@ def parse_results(
 
 
 class _Lines:
-    """The lines of a download, by position."""
+    """The lines of a download or a journal, by position."""
 
-    def __init__(self, facts: BatchFacts, requests: int) -> None:
+    def __init__(self, facts: AskedFacts, requests: int) -> None:
         self._facts, self._requests = facts, requests
         self._prefix = f"{facts.tag}-"
         self.by_position: list[dict[str, Any] | None] = [None] * requests
@@ -145,29 +157,35 @@ class _Lines:
         custom_id = document.get("custom_id") if document else None
         if document is None or not isinstance(custom_id, str) or not isinstance(document.get("result"), dict):
             if not line.endswith(b"\n"):
-                raise ResultsIncomplete(
-                    f"results of {self._facts.batch_id} end in the middle of a line; downloading again"
-                )
+                raise ResultsIncomplete(f"{self._facts.source} end in the middle of a line; downloading again")
             self.unreadable += 1
             return
         position = custom_id.removeprefix(self._prefix)
         if position == custom_id or not position.isdecimal() or int(position) >= self._requests:
             raise ResultsIncomplete(
-                f"results of {self._facts.batch_id} carry the id {custom_id!r}, which is of no request of chunk "
+                f"{self._facts.source}: the id {custom_id!r} is of no request of chunk "
                 f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
             )
         known = self.by_position[int(position)]
+        if known is not None and self._facts.lane == "realtime":
+            return
         if known is not None and known != document:
-            raise ResultsIncomplete(f"results of {self._facts.batch_id} hold two different answers to {custom_id}")
+            raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
         if known is not None:
             self.read -= 1
         self.by_position[int(position)] = document
 
     def check(self) -> None:
+        if self._facts.lane == "realtime":
+            if missing := self.by_position.count(None):
+                raise ResultsIncomplete(
+                    f"{self._facts.source} has no end of {missing:,} of {self._requests:,} requests"
+                )
+            return
         expected = sum(self._facts.counts.values())
         if self.read != expected or expected != self._requests:
             raise ResultsIncomplete(
-                f"results of {self._facts.batch_id}: {self.read:,} lines, the batch counts {expected:,}, the chunk has "
+                f"{self._facts.source}: {self.read:,} lines, the batch counts {expected:,}, the chunk has "
                 f"{self._requests:,}; downloading again"
             )
         found = Counter(_type(document) for document in self.by_position if document is not None)
@@ -176,19 +194,21 @@ class _Lines:
         for outcome, count in self._facts.counts.items():
             if outcome in OUTCOMES and not count - untold <= found[outcome] <= count:
                 raise ResultsIncomplete(
-                    f"results of {self._facts.batch_id}: {found[outcome]:,} {outcome}, the batch counts {count:,}"
+                    f"{self._facts.source}: {found[outcome]:,} {outcome}, the batch counts {count:,}"
                 )
 
 
 class _Rows:
     """Columns being filled, one value per request."""
 
-    def __init__(self, facts: BatchFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf) -> None:
+    def __init__(self, facts: AskedFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf) -> None:
         self._facts, self._reader, self._cost_units, self._verdict_of = facts, reader, cost_units, verdict_of
         names = ("outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
                  "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message")  # fmt: skip
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
         self._output: list[list[Any]] = []
+        self._moments: list[datetime | None] = []  # of a journal's lines
+        self._billed_at = facts.billed_at
         self._nothing: list[Any] = [None] * len(reader.fields)
         self.invalid = 0
         self.stops: list[str] = []
@@ -197,6 +217,9 @@ class _Rows:
         if document is None:
             self._error("errored", "unreadable_result", "the API's result line cannot be read; its raw text is kept")
             return
+        if self._facts.lane == "realtime":
+            self._billed_at = _moment(document.get("answered_at"))
+            self._moments.append(self._billed_at)
         result = document["result"]
         match result.get("type"):
             case "succeeded" if isinstance(result.get("message"), dict):
@@ -210,7 +233,8 @@ class _Rows:
             case "expired":
                 self._error("expired", "expired", "the batch ended before it was asked")
             case "canceled":
-                self._error("canceled", "canceled", "the batch was canceled before it was asked")
+                what = "batch was canceled" if self._facts.lane == "batch" else "chunk was closed"
+                self._error("canceled", "canceled", f"the {what} before it was asked")
             case unknown:
                 self._error("errored", "unknown_result_type", f"the API sent a result of the unknown type {unknown!r}")
 
@@ -222,7 +246,7 @@ class _Rows:
         usage = _mapping(message.get("usage"))
         model = str(message.get("model") or self._facts.model)
         values, wrong = self._reader.read(answer)
-        units = self._cost_units(model, usage)
+        units = self._cost_units(model, usage, self._billed_at)
         if wrong is not None:
             self.invalid += 1
         self._output.append(values)
@@ -251,16 +275,20 @@ class _Rows:
         constants: dict[str, Any] = {
             "snapshot": facts.snapshot, "chunk": facts.chunk, "batch_id": facts.batch_id, "attempt": facts.attempt,
             "max_tokens": facts.max_tokens,
-            "lane": "batch", "answered_at": facts.answered_at,
+            "lane": facts.lane, "answered_at": facts.answered_at,
         }  # fmt: skip
         columns: dict[str, Any] = {
             name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in constants.items()
         }
         for name in ("position", "row", "record_id", "fingerprint"):
             columns[name] = index.column(name)
-        columns["custom_id"] = pa.array([f"{facts.tag}-{position}" for position in range(count)], pa.string())
+        if facts.lane == "realtime":  # no custom_id ever left
+            columns["custom_id"] = pa.nulls(count, pa.string())
+            columns["answered_at"] = pa.array(self._moments, schema.field("answered_at").type)
+        else:
+            columns["custom_id"] = pa.array([f"{facts.tag}-{position}" for position in range(count)], pa.string())
         outcomes = self._columns["outcome"]
-        columns["answer_source"] = pa.array(["batch" if o == "succeeded" else None for o in outcomes], pa.string())
+        columns["answer_source"] = pa.array([facts.lane if o == "succeeded" else None for o in outcomes], pa.string())
         for name, values in self._columns.items():
             columns[name] = pa.array(values, schema.field(name).type)
         for number, output in enumerate(self._reader.fields):
@@ -287,6 +315,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _whole(value: Any) -> int | None:

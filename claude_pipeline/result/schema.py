@@ -15,6 +15,10 @@ from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.workload import Workload
 
 MOMENT = pa.timestamp("us", tz="UTC")
+COMMENT = b"comment"  # a field's own metadata
+_TYPE_NAMES: Mapping[type, str] = {
+    str: "string", bool: "boolean", int: "integer", float: "number", list: "array", type(None): "null",
+}  # fmt: skip
 
 # Columns of a result beside the record's own and the output's, in the warehouse's order.
 BEFORE_OUTPUT: tuple[tuple[str, pa.DataType], ...] = (
@@ -56,15 +60,23 @@ ATTEMPT_NAMES = RESULT_NAMES | {name for name, _ in ATTEMPT_KEYS}
 def output_fields(workload: Workload) -> list[pa.Field]:
     """The columns into which a workload's answers are parsed, in the order of the output's properties.
 
-    A property with the name of a column that every result has is kept as `output_<name>`.
+    A property with the name of a column that every result has is kept as `output_<name>`. Each field carries what the
+    schema says of it: it goes into the Parquet files, and from there into the warehouse's comments.
     """
     if workload.output is None:
         return []
     taken = {name.lower() for name in ATTEMPT_NAMES}
     fields = []
     for name, schema in workload.output["properties"].items():
-        fields.append(pa.field(f"output_{name}" if name.lower() in taken else name, arrow_type(schema)))
+        final = f"output_{name}" if name.lower() in taken else name
+        comment = {COMMENT: comment_of(name, schema, workload.output)}
+        fields.append(pa.field(final, arrow_type(schema, workload.output), metadata=comment))
     return fields
+
+
+def comments_of(schema: pa.Schema) -> dict[str, str]:
+    """What the fields of a part say of themselves: those of the output do."""
+    return {field.name: field.metadata[COMMENT].decode() for field in schema if COMMENT in (field.metadata or {})}
 
 
 def own_names(columns: Iterable[str], output: Iterable[pa.Field]) -> dict[str, str]:
@@ -77,13 +89,19 @@ def own_names(columns: Iterable[str], output: Iterable[pa.Field]) -> dict[str, s
     return {name: f"record_{name}" if name.lower() in taken else name for name in columns if name != "record_id"}
 
 
-def arrow_type(schema: Any) -> pa.DataType:
-    """The column type of a JSON Schema; what has no plain type is kept as JSON text."""
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if isinstance(kind, list):
-        kinds = [k for k in kind if k != "null"]
-        kind = kinds[0] if len(kinds) == 1 else None
-    match kind:
+def arrow_type(schema: Any, root: Mapping[str, Any] | None = None) -> pa.DataType:
+    """The column type of a JSON Schema; what has no single plain type is kept as JSON text.
+
+    Null beside another type leaves that type; `enum` and `const` without a `type` have that of their values; a
+    reference (`$ref`) is looked up in `root`. An enum of texts is text: its values may change with the next version
+    of a workload, and what was answered under this one stays readable.
+    """
+    return _arrow_type(schema, root or {}, ())
+
+
+def _arrow_type(schema: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> pa.DataType:
+    schema, within = _resolved(schema, root, within)
+    match _kind(schema):
         case "string":
             return pa.string()
         case "integer":
@@ -93,11 +111,51 @@ def arrow_type(schema: Any) -> pa.DataType:
         case "boolean":
             return pa.bool_()
         case "array":
-            return pa.list_(arrow_type(schema.get("items", {})))
+            return pa.list_(_arrow_type(schema.get("items", {}), root, within))
         case "object" if schema.get("properties"):
-            return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in schema["properties"].items()])
+            properties = schema["properties"].items()
+            return pa.struct([pa.field(name, _arrow_type(inner, root, within)) for name, inner in properties])
         case _:
             return pa.string()
+
+
+def _resolved(schema: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """What a schema says once references and `anyOf` with null are followed; nothing of one that holds itself."""
+    while isinstance(schema, Mapping):
+        reference = schema.get("$ref")
+        choices = [s for s in schema.get("anyOf") or schema.get("oneOf") or () if s != {"type": "null"}]
+        if isinstance(reference, str):
+            if reference in within or not reference.startswith("#/"):
+                return {}, within
+            within, found = (*within, reference), root
+            for part in reference[2:].split("/"):
+                found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
+            schema = found
+        elif len(choices) == 1 and "type" not in schema:
+            schema = choices[0]
+        else:
+            return schema, within
+    return {}, within
+
+
+def _kind(schema: Mapping[str, Any]) -> str | None:
+    """The one type of a schema beside null; None where there is none or several."""
+    kind = schema.get("type")
+    if kind is None and ("enum" in schema or "const" in schema):
+        kind = [_TYPE_NAMES.get(type(value), "object") for value in schema.get("enum", [schema.get("const")])]
+    kinds = set(kind) - {"null"} if isinstance(kind, list) else {kind}
+    if kinds == {"integer", "number"}:
+        return "number"
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def comment_of(name: str, schema: Any, root: Mapping[str, Any] | None = None) -> str:
+    """A property of the output in words: its description, and the values it may have."""
+    schema, _ = _resolved(schema, root or {}, ())
+    said = str(schema.get("description") or "").strip().rstrip(".")
+    values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    one_of = f"one of {', '.join(str(value) for value in values)}" if values else ""
+    return "; ".join(filter(None, (said, one_of))) or f"the answer's property {name}"
 
 
 def answered_where(max_tokens: int | str) -> str:

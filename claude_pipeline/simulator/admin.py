@@ -20,7 +20,7 @@ _MOST_SPEED = 1_000_000  # simulated seconds per second
 
 
 def admin_routes(api: Api) -> list[Route]:
-    """GET invoice, invoice/lines, state, clock, faults; POST clock, faults, reset; DELETE faults."""
+    """GET invoice, invoice/lines, state, clock, faults; POST clock, limits, faults, reset; DELETE faults."""
 
     async def get_invoice(request: Request) -> Response:
         return _json(await to_thread.run_sync(invoice_of, api))
@@ -41,6 +41,12 @@ def admin_routes(api: Api) -> list[Route]:
         except ValueError as wrong:
             return _json({"error": str(wrong)}, 400)
         return _json(_clock(api))
+
+    async def post_limits(request: Request) -> Response:
+        try:
+            return _json(change_limits(api, orjson.loads(await request.body())))
+        except ValueError as wrong:
+            return _json({"error": str(wrong)}, 400)
 
     async def get_faults(request: Request) -> Response:
         return _json(api.faults.as_json())
@@ -67,6 +73,7 @@ def admin_routes(api: Api) -> list[Route]:
         Route("/_simulator/state", get_state, methods=["GET"]),
         Route("/_simulator/clock", get_clock, methods=["GET"]),
         Route("/_simulator/clock", post_clock, methods=["POST"]),
+        Route("/_simulator/limits", post_limits, methods=["POST"]),
         Route("/_simulator/faults", get_faults, methods=["GET"]),
         Route("/_simulator/faults", post_faults, methods=["POST"]),
         Route("/_simulator/faults", delete_faults, methods=["DELETE"]),
@@ -120,6 +127,19 @@ def move_clock(api: Api, order: Any) -> None:
             api.clock.pause()
         else:
             api.clock.resume()
+
+
+def change_limits(api: Api, order: Any) -> dict[str, Any]:
+    """`{"share": 0.5}`: of the tier's limits on messages, from now on; `"told": false`: and answers do not tell them."""
+    if not isinstance(order, dict) or order.keys() - {"share", "told"}:
+        raise ValueError("give a JSON object of share and told")
+    share, told = order.get("share", 1.0), order.get("told", True)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}; give a number above 0, at most 1: all of the tier's limits")
+    if not isinstance(told, bool):
+        raise ValueError(f"told is {told!r}; give true or false")
+    api.limiter.change(share, told=told)
+    return {"share": share, "told": told}
 
 
 def _clock(api: Api) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class Bucket:
         missing = min(amount, self.limit) - self.level(now_us)
         return max(0, round(missing / self.limit * MINUTE_US))
 
+    def change(self, limit: int, now_us: int) -> None:
+        """Another limit from now on; what a lower one cannot hold is lost."""
+        self._level = min(self.level(now_us), float(limit))
+        self.limit = limit
+
     def headers(self, name: str, now_us: int, rounding: int) -> dict[str, str]:
         level = max(self.level(now_us), 0.0)
         full_us = now_us + round((self.limit - level) / self.limit * MINUTE_US)
@@ -152,11 +157,26 @@ class Limiter:
         self._lock = threading.Lock()
         self._buckets: dict[str, Bucket] = {}
         self._ramps: dict[str, Ramp] = {}
+        self._share, self._told = 1.0, True
 
     def clear(self) -> None:
         with self._lock:
             self._buckets.clear()
             self._ramps.clear()
+            self._share, self._told = 1.0, True
+
+    def change(self, share: float, *, told: bool = True) -> None:
+        """From now on a message may use this share of the tier's limits; `told`: answers say so."""
+        with self._lock:
+            self._share, self._told = share, told
+
+    def _limits_of(self, model: Model) -> Pool:
+        pool = self.tier.limits_of(model)
+        if self._share == 1.0:
+            return pool
+        return Pool(
+            *(max(1, int(limit * self._share)) for limit in (pool.requests, pool.input_tokens, pool.output_tokens))
+        )
 
     def admit_message(self, model: Model, input_tokens: int, now_us: int) -> None:
         """Take a request and its uncached input out of the model's buckets.
@@ -164,7 +184,7 @@ class Limiter:
         Raises:
             ApiError: 429 with retry-after, when one of the three buckets is short.
         """
-        limits = self.tier.limits_of(model)
+        limits = self._limits_of(model)
         with self._lock:
             requests = self._bucket(f"{model.pool}/requests", limits.requests, now_us)
             tokens_in = self._bucket(f"{model.pool}/input", limits.input_tokens, now_us)
@@ -185,7 +205,7 @@ class Limiter:
 
     def note_output(self, model: Model, output_tokens: int, now_us: int) -> dict[str, str]:
         """Take what was really produced, and return the rate-limit headers of the answer."""
-        limits = self.tier.limits_of(model)
+        limits = self._limits_of(model)
         with self._lock:
             self._bucket(f"{model.pool}/output", limits.output_tokens, now_us).take(output_tokens, now_us)
             return self._headers(model, now_us)
@@ -220,10 +240,15 @@ class Limiter:
             )
 
     def _bucket(self, name: str, limit: int, now_us: int) -> Bucket:
-        return self._buckets.setdefault(name, Bucket(limit, now_us))
+        bucket = self._buckets.setdefault(name, Bucket(limit, now_us))
+        if bucket.limit != limit:
+            bucket.change(limit, now_us)
+        return bucket
 
     def _headers(self, model: Model, now_us: int) -> dict[str, str]:
-        limits = self.tier.limits_of(model)
+        if not self._told:
+            return {}
+        limits = self._limits_of(model)
         tokens_in = self._bucket(f"{model.pool}/input", limits.input_tokens, now_us)
         tokens_out = self._bucket(f"{model.pool}/output", limits.output_tokens, now_us)
         scarcer = min(tokens_in, tokens_out, key=lambda bucket: bucket.level(now_us) / bucket.limit)

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from claude_pipeline.simulator.admin import invoice_of, state_of
+from claude_pipeline.simulator.admin import change_limits, invoice_of, state_of
 from claude_pipeline.simulator.api import Api
 from claude_pipeline.simulator.app import create_app
 from claude_pipeline.simulator.clock import Clock
@@ -46,6 +46,10 @@ class Simulator:
     def faults(self) -> Faults:
         """`faults.add(kind="lost_after", endpoint="create", count=1)`"""
         return self.api.faults
+
+    def limit(self, share: float, *, told: bool = True) -> None:
+        """As `POST /_simulator/limits`."""
+        change_limits(self.api, {"share": share, "told": told})
 
     def invoice(self) -> dict[str, Any]:
         """As `GET /_simulator/invoice`."""

@@ -11,6 +11,7 @@ from claude_pipeline.cache import CacheChoice
 from claude_pipeline.catalog import Price
 from claude_pipeline.chunk import Chunk, ChunkLimit, cut_chunks
 from claude_pipeline.ledger import NewChunk, SnapshotRow
+from claude_pipeline.progress import told
 from claude_pipeline.request import Request
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.reserve import reserve
@@ -47,7 +48,12 @@ def cut(
     def made(stream: Iterable[Request], first: int, waits_for: str | None = None) -> list[NewChunk]:
         chunks = cut_chunks(stream, limit, reserve_units=bound, place=files, first_number=first)
         new = (_new(desk, chunk, round_number, plan_number, workload.model, asked, waits_for) for chunk in chunks)
-        return [replace(chunk, rounds_before=rounds_before) for chunk in new]
+        made, requests = [], 0
+        for chunk in new:
+            made.append(replace(chunk, rounds_before=rounds_before))
+            requests += chunk.requests
+            told("cutting", requests, unit="requests")
+        return made
 
     if cache is None or cache.mark is None:
         return made(requests, first)

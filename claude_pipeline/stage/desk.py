@@ -7,15 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from claude_pipeline.catalog import Catalog, load
 from claude_pipeline.errors import SettingInvalid
 from claude_pipeline.home import Home
+from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 
+if TYPE_CHECKING:
+    import anthropic
+
 Clock = Callable[[], datetime]
+Connect = Callable[[], "anthropic.AsyncAnthropic"]
 
 
 def utc_now() -> datetime:
@@ -32,6 +38,7 @@ class Desk:
     catalog: Catalog
     client: BatchClient = field(default_factory=BatchClient)
     clock: Clock = utc_now
+    messages: Connect = connect_async  # makes the client of the real-time lane, in the loop that uses it
 
     @property
     def home(self) -> Home:
@@ -43,7 +50,11 @@ class Desk:
 
 @contextmanager
 def open_desk(
-    settings: Settings | None = None, *, client: BatchClient | None = None, clock: Clock = utc_now
+    settings: Settings | None = None,
+    *,
+    client: BatchClient | None = None,
+    messages: Connect = connect_async,
+    clock: Clock = utc_now,
 ) -> Iterator[Desk]:
     """A desk for as long as the `with` lasts; the ledger is made or migrated when needed.
 
@@ -60,6 +71,6 @@ def open_desk(
     used = client or BatchClient()
     with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
         try:
-            yield Desk(chosen, ledger, load(chosen.catalog), used, clock)
+            yield Desk(chosen, ledger, load(chosen.catalog), used, clock, messages)
         finally:
             used.close()

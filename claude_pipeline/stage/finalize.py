@@ -11,7 +11,7 @@ from claude_pipeline.errors import LedgerDamaged, LedgerError
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
 from claude_pipeline.ledger.hand_moves import SPLIT
-from claude_pipeline.result import FailedChunk, MergeInput, output_fields, write_rest
+from claude_pipeline.result import FailedChunk, MergeInput, merged_schema, output_fields, write_rest
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import Cascade, cascade_of
 from claude_pipeline.workload import Workload
@@ -56,7 +56,7 @@ def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
         answered = []  # what one level answered may be another's to say
     for part in answered:
         check_part(desk, part)
-    rest, outcomes = _rest(desk, workload, snapshot, cascade)
+    rest, outcomes = _rest(desk, workload, snapshot, cascade, empty=not answered)
     succeeded = sum(part.rows for part in answered) + outcomes.get("succeeded", 0)
     rejected = outcomes.get("rejected", 0)
     dead = sum(outcomes.get(outcome, 0) for outcome in ("errored", "canceled", "expired"))
@@ -81,9 +81,13 @@ def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
 
 
 def _rest(
-    desk: Desk, workload: Workload, snapshot: SnapshotRow, cascade: Cascade | None
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, cascade: Cascade | None, *, empty: bool
 ) -> tuple[Part | None, dict[str, int]]:
-    """The part of the rows that no chunk answered itself, and their outcomes."""
+    """The part of the rows that no chunk answered itself, and their outcomes.
+
+    Where there is none it is left out, but not where it would be the only one (`empty`): the snapshot of a dataset
+    without records has columns all the same.
+    """
     assert snapshot.plan_path is not None
     chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     attempts = desk.ledger.parts(workload.name, kinds=["attempts"])
@@ -113,9 +117,12 @@ def _rest(
     draft = desk.home.merged(workload.name, snapshot.id, "rest.parquet")
     with written(draft) as temporary:
         outcomes = write_rest(merge_input, temporary, scratch=desk.home.scratch())
-        if not outcomes:
+        if not outcomes and empty:
+            columns = merged_schema(pq.read_schema(merge_input.snapshot), merge_input.output)
+            pq.write_table(columns.empty_table(), temporary)
+        elif not outcomes:
             temporary.touch()
-    if not outcomes:
+    if not outcomes and not empty:
         draft.unlink()
         return None, {}
     digest = sha256_of(draft)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from claude_pipeline.cache import HIT_RATE, cache_saving
 from claude_pipeline.cache import choose as choose_cache
@@ -17,9 +19,11 @@ from claude_pipeline.catalog import UNITS_PER_USD, Lane, Tier
 from claude_pipeline.chunk import ENTRY_OVERHEAD_BYTES
 from claude_pipeline.dataset import columns_of
 from claude_pipeline.plan import (
+    NOTHING,
     Candidate,
     Counts,
     Estimate,
+    Hours,
     Interval,
     Line,
     Method,
@@ -38,13 +42,23 @@ from claude_pipeline.stage.check import check_model, deprecations
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.draft import Draft, drafted, waiting
 from claude_pipeline.stage.estimate import MEASURED, Estimator
+from claude_pipeline.stage.forecast_file import keep_forecast
+from claude_pipeline.stage.lane_choice import due_of, lane_now, too_long
 from claude_pipeline.stage.past import BatchTimes, Past, read_past
 from claude_pipeline.stage.plan_file import template_digest
 from claude_pipeline.stage.prepare import Prepared
 from claude_pipeline.stage.sample import Wait
+from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
 
-BATCH: Lane = "batch"
+
+@dataclass(frozen=True)
+class _ToReserve:
+    """What a wall must have room for."""
+
+    workload: str
+    snapshot: str
+    reserve_units: int
 
 
 def plan_workload(
@@ -57,16 +71,22 @@ def plan_workload(
     """
     check_model(desk, workload)
     with drafted(desk, workload, partition) as draft:
-        return _plan(desk, workload, draft, partition, tier or desk.settings.tier, wait)
+        return _plan(desk, workload, draft, partition, tier or desk.settings.tier, wait, workload.deadline_hours)
 
 
 def plan_prepared(desk: Desk, workload: Workload, prepared: Prepared) -> Plan:
-    """Plan what of a prepared snapshot waits to be sent, without asking the API."""
+    """Plan what of a prepared snapshot waits to be sent, without asking the API; the figures are kept for its report."""
+    left_hours = (due_of(workload, prepared.snapshot) - desk.clock()) / timedelta(hours=1)
     with waiting(desk, workload, prepared) as draft:
-        return _plan(desk, workload, draft, prepared.snapshot.partition, desk.settings.tier, None)
+        plan = _plan(desk, workload, draft, prepared.snapshot.partition, desk.settings.tier, None, left_hours)
+    keep_forecast(desk, prepared.snapshot, plan)
+    return plan
 
 
-def _plan(desk: Desk, workload: Workload, draft: Draft, partition: str, tier_name: str, wait: Wait | None) -> Plan:
+def _plan(
+    desk: Desk, workload: Workload, draft: Draft, partition: str, tier_name: str, wait: Wait | None, left_hours: float
+) -> Plan:
+    """`left_hours` are those until the answers are wanted."""
     tier = desk.catalog.tier(tier_name)
     sizes = draft.duck.execute("SELECT count(*), sum(size_bytes)::BIGINT FROM wanted").fetchone()
     requests, size_bytes = sizes[0], sizes[1] or 0
@@ -84,39 +104,59 @@ def _plan(desk: Desk, workload: Workload, draft: Draft, partition: str, tier_nam
     per_batch = math.ceil(requests / chunks) if chunks else workload.chunk.requests
     times = BatchTimes(desk)
     candidates = _candidates(desk, workload, sized, estimators, times, per_batch)
-    terms = Terms(
-        workload.deadline_hours, per_batch, desk.settings.batches_in_flight, workload.params.get("inference_geo")
-    )
+    turnaround = candidates[0].turnaround if candidates else Turnaround(0.0, 0.0, True, "nothing to send")
+    most = max((e.workload.max_tokens for e in estimators), default=0)
+    geo, short = workload.params.get("inference_geo"), not too_long(desk, most)
+    terms = Terms(workload.deadline_hours, per_batch, desk.settings.batches_in_flight, geo, short)
     options = weigh(candidates, tiers, terms) if sized else ()
+    hours: dict[Lane, Hours] = {o.lane: o.hours for o in options if o.own and o.tier == tier.name}
+    lane = lane_now(
+        desk, workload, left_hours=left_hours, max_tokens=most, again=False,
+        batch=hours.get("batch", NOTHING), turnaround=turnaround, realtime=lambda: hours["realtime"],
+        wall=lambda: _wall(desk, workload, draft.snapshot, _worst(workload, sized, "realtime") / chunks),
+    )  # fmt: skip
     return Plan(
         workload=workload.name,
         partition=partition,
         snapshot=draft.snapshot,
         model=name_of(workload),
         tier=tier.name,
-        counts=Counts(
-            records=draft.total,
-            requests=requests,
-            asked=draft.counts.asked - requests,
-            reused=draft.counts.reused,
-            duplicates=draft.counts.duplicates,
-            awaited=draft.counts.awaited,
-            rejected=draft.counts.rejected,
-            size_bytes=size_bytes,
-            chunks=chunks,
-        ),
+        counts=_counts(draft, requests, size_bytes, chunks),
         tokens_in=_sum([s.tokens_in for s in sized]),
         tokens_out=_sum([s.tokens_out for s in sized]),
-        turnaround=candidates[0].turnaround if candidates else Turnaround(0.0, 0.0, True, "nothing to send"),
+        turnaround=turnaround,
         options=options,
         next_tier=next_rung(options, tier, desk.catalog.tiers) if sized else None,
         deadline_hours=workload.deadline_hours,
         budget_usd=workload.budget_usd,
-        reserve_usd=sum(_worst(workload, s) for s in sized),
-        warnings=tuple(_warnings(desk, workload, tier, options, estimators, sized, asked=wait is not None)),
+        reserve_usd=_worst(workload, sized, lane.lane),
+        warnings=tuple(_warnings(desk, workload, tier, options, estimators, sized, lane.lane, asked=wait is not None)),
         count_tokens_calls=sum(e.calls for e in estimators),
         cache="; ".join(_cache(e.workload, s) for e, s in zip(estimators, sized, strict=True)),
+        wanted_lane=workload.lane,
+        lane=lane.lane,
+        lane_why=lane.why,
     )
+
+
+def _counts(draft: Draft, requests: int, size_bytes: int, chunks: int) -> Counts:
+    return Counts(
+        records=draft.total,
+        requests=requests,
+        asked=draft.counts.asked - requests,
+        reused=draft.counts.reused,
+        duplicates=draft.counts.duplicates,
+        awaited=draft.counts.awaited,
+        rejected=draft.counts.rejected,
+        size_bytes=size_bytes,
+        chunks=chunks,
+    )
+
+
+def _wall(desk: Desk, workload: Workload, snapshot: str | None, usd: float) -> str | None:
+    """The sentence of the budget that stands before so many USD; of one chunk, as it is looked at before each."""
+    wanted = _ToReserve(workload.name, snapshot or "", round(usd * UNITS_PER_USD))
+    return desk.ledger.wall_before(wanted, walls(desk, workload), at=desk.clock())
 
 
 def name_of(workload: Workload) -> str:
@@ -193,7 +233,7 @@ def _cache(workload: Workload, s: Sized) -> str:
     return f"off: cache: auto {amount} {share}, one request goes first"
 
 
-def _worst(workload: Workload, s: Sized) -> float:
+def _worst(workload: Workload, sized: Sequence[Sized], lane: Lane) -> float:
     """USD that the wall would reserve: the bound of each size of request."""
     plain = workload.output is None and not workload.params
     units = sum(
@@ -201,11 +241,12 @@ def _worst(workload: Workload, s: Sized) -> float:
         * s.price.upper_bound_units(
             size_bytes=math.ceil(b.size_bytes / b.requests),
             max_tokens=workload.max_tokens,
-            lane=BATCH,
+            lane=lane,
             geo=workload.params.get("inference_geo"),
             cached="cache_control" in str(workload.params) or workload.cache == "auto",
             plain=plain,
         )
+        for s in sized
         for b in s.load.bins
     )
     return units / UNITS_PER_USD
@@ -213,10 +254,10 @@ def _worst(workload: Workload, s: Sized) -> float:
 
 def _warnings(
     desk: Desk, workload: Workload, tier: Tier, options: Sequence[Option], estimators: Sequence[Estimator],
-    sized: Sequence[Sized], *, asked: bool,
+    sized: Sequence[Sized], lane: Lane, *, asked: bool,
 ) -> list[str]:  # fmt: skip
     said = deprecations(desk, workload)
-    own = next((o for o in options if o.own and o.lane == BATCH), None)
+    own = next((o for o in options if o.own and o.lane == lane), None)
     cap = tier.monthly_spend_cap_usd
     if own is not None and cap is not None and own.usd.high > float(cap):
         said.append(f"tier {tier.name} may spend {money(float(cap))} a month; this may cost {money(own.usd.high)}")

@@ -15,7 +15,6 @@ from statistics import median
 import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import Model
-from claude_pipeline.errors import CatalogMissing
 from claude_pipeline.ledger import Part
 from claude_pipeline.plan import TERMS, CacheMix, Moments, Turnaround, quantile
 from claude_pipeline.result import connection
@@ -25,7 +24,7 @@ from claude_pipeline.stage.plan_file import TEMPLATE_KEY
 from claude_pipeline.workload import Workload
 
 ROWS_MAX = 50_000  # newest results that are read
-BATCHES_MAX = 500  # newest batches whose time is looked at
+BATCHES_MAX = 500  # newest batches of a model whose time is looked at
 BATCHES_LEAST = 3  # fewer say nothing of how long the next one takes
 ALIKE = 3.0  # times as many, or as few, requests: batches of about one size
 
@@ -130,16 +129,7 @@ class BatchTimes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        took: dict[str, tuple[int, float]] = {}
-        ended = [batch for batch in desk.ledger.batches() if batch.ended_at is not None]
-        for batch in sorted(ended, key=lambda b: b.created_at)[-BATCHES_MAX:]:
-            assert batch.ended_at is not None
-            took[batch.id] = (batch.requests, (batch.ended_at - batch.created_at).total_seconds() / 3600)
-        self._by_model: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        for name in desk.ledger.workloads() if took else []:
-            for chunk in desk.ledger.chunks(name):
-                if chunk.batch_id in took and chunk.cancel_asked_at is None:
-                    self._by_model[_id(desk, chunk.model)].append(took[chunk.batch_id])
+        self._by_model: dict[str, list[tuple[int, float]]] = {}  # as far as it was asked for
 
     def of(self, model: Model, requests: int, like: Model) -> Turnaround:
         """For batches of about so many requests; where none are known, by those of the model `like`."""
@@ -157,17 +147,13 @@ class BatchTimes:
         return Turnaround(float(usual), float(most), True, basis)
 
     def _learned(self, model: Model, requests: int) -> Turnaround | None:
-        all_of_it = self._by_model.get(model.id, [])
+        if model.id not in self._by_model:
+            names = (model.id, *model.aliases)
+            self._by_model[model.id] = self._desk.ledger.turnarounds(names, limit=BATCHES_MAX)
+        all_of_it = self._by_model[model.id]
         alike = [hours for size, hours in all_of_it if requests / ALIKE <= size <= requests * ALIKE]
         hours = sorted(alike if len(alike) >= BATCHES_LEAST else [hours for _, hours in all_of_it])
         if len(hours) < BATCHES_LEAST:
             return None
         ninth = hours[min(-(-9 * len(hours) // 10), len(hours)) - 1]
         return Turnaround(median(hours), ninth, False, f"learned from {len(hours):,} past batches")
-
-
-def _id(desk: Desk, name: str) -> str:
-    try:
-        return desk.catalog.model(name).id
-    except CatalogMissing:  # of a catalogue file that is not used any more
-        return name

@@ -2,7 +2,7 @@
 
 | file | goes when |
 |---|---|
-| `downloads/…` raw result lines | its chunk was collected that long ago |
+| `downloads/…`, `journals/…` raw result lines | its chunk was collected that long ago |
 | `chunks/…/*.jsonl` params | likewise, and its snapshot is merged with nothing left to ask |
 | `chunks/…/plan-<n>.parquet` | a newer plan took its place |
 | `merged/…` parts | a later merge took their place, and no kept version of the warehouse names them |
@@ -21,8 +21,10 @@ from pathlib import Path
 from claude_pipeline.crash import crash_point
 from claude_pipeline.home import sweep
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotProgress, SnapshotRow
+from claude_pipeline.stage.close import journal_of
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.publish import PUBLISH_LOCK
+from claude_pipeline.stage.raw import packed
 from claude_pipeline.warehouse import named_parts
 from claude_pipeline.workload import Workload
 
@@ -72,7 +74,10 @@ def _prune(desk: Desk, workload: Workload, before: datetime, done: Pruned) -> No
     chunks = desk.ledger.chunks(workload.name, states=[ChunkState.DONE])
     old = [c for c in chunks if c.collected_at is not None and c.collected_at < before]
     for chunk in old:
-        done.drop("downloads", desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl.gz"))
+        done.drop("downloads", packed(desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl")))
+        journal = journal_of(desk, chunk)
+        for path in (journal, packed(journal)):  # a crash may have left it as it was
+            done.drop("journals", path)
     spent = [c for c in old if c.snapshot in finished]
     desk.ledger.params_dropped([c.id for c in spent if not c.next_round_cut], at=desk.clock())
     crash_point("prune.before_params")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import record_batches
+from claude_pipeline.progress import told
 from claude_pipeline.request import Prompt, Rejection, Request
 
 BATCH_ROWS = 5_000
@@ -25,11 +27,12 @@ class Maker(Protocol):
 
 def all_made(records: Path, maker: Maker) -> Iterator[list[Request | Rejection]]:
     """Every record's request or rejection, a batch at a time."""
-    row = 0
+    row, total = 0, pq.read_metadata(records).num_rows
     for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
         made = [maker.make(row + i, record_id, record) for i, (record_id, record) in enumerate(_rows(batch))]
         row += batch.num_rows
         yield made
+        told("rendering", row, total=total, unit="records")
 
 
 def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterator[Request]:

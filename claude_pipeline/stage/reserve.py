@@ -14,6 +14,8 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +37,7 @@ OUTPUT_MARGIN = Fraction(3, 2)  # expected: of the mean of past answers
 PAST_ANSWERS = 20  # fewer say nothing of the mean
 SPREAD_REQUESTS = 100  # expected: chance evens out over at most so many requests
 SIZE_STEP_BYTES = 64  # requests of about one size share their fit
+Reserves = npt.NDArray[np.int64]
 PLAIN = frozenset({"model", "max_tokens", "messages", "system"})
 
 
@@ -119,16 +122,27 @@ def with_todays_reserve(desk: Desk, chunk: ChunkRow) -> ChunkRow:
     Reserves of single requests stay in its index as they were cut; the factor is that of the class of tokens
     whose price rose most, so that repeating it changes nothing.
     """
-    name = desk.catalog.model(chunk.model).id
-    then = desk.catalog.price(name, chunk.created_at)
-    now = [price for price in _prices(desk, chunk.model) if price is not then]
-    factor = max((_rise(then, price) for price in now), default=Fraction(1))
+    factor = _rise_since_cut(desk, chunk)
     if factor <= 1:
         return chunk
     needed = math.ceil(factor * int(pc.sum(_index(desk, chunk).column("reserve_units")).as_py()))
     if needed <= chunk.reserve_units:
         return chunk
     return desk.ledger.reserve_raised(chunk, needed, at=desk.clock())
+
+
+def realtime_reserves(desk: Desk, chunk: ChunkRow) -> Reserves:
+    """What each request of a chunk may cost in real time, at today's prices; by position, in units."""
+    cut: Reserves = _index(desk, chunk).column("reserve_units").to_numpy()
+    factor = _rise_since_cut(desk, chunk) / Fraction(desk.catalog.limits.batch_price_factor)
+    return -(-cut * factor.numerator // factor.denominator)  # up to the next unit
+
+
+def _rise_since_cut(desk: Desk, chunk: ChunkRow) -> Fraction:
+    name = desk.catalog.model(chunk.model).id
+    then = desk.catalog.price(name, chunk.created_at)
+    now = [price for price in _prices(desk, chunk.model) if price is not then]
+    return max([Fraction(1), *(_rise(then, price) for price in now)])
 
 
 def _rise(then: Price, now: Price) -> Fraction:

@@ -15,11 +15,13 @@ from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reco
 from claude_pipeline.lane.stranger import Rebuilt, rebuild
 from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
+from claude_pipeline.progress import told
 from claude_pipeline.request import Request
 from claude_pipeline.stage.cascade import cut_next_level
 from claude_pipeline.stage.check import check_model
 from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.lane_choice import LaneChooser
 from claude_pipeline.stage.mix import cut_each
 from claude_pipeline.stage.reserve import with_todays_reserve
 from claude_pipeline.stage.unasked import Unasked
@@ -67,8 +69,8 @@ def rebuild_ledger(desk: Desk) -> Rebuilt:
 
 
 def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None = None) -> SubmitPlan:
-    """Reconcile, cut due rounds, and name the chunks to send: all that wait, or those of `keys`
-    (`<snapshot>|<chunk>`), where a failed chunk is made ready again.
+    """Reconcile, cut due rounds, and name the chunks to send: all that wait for the batch lane, or those of `keys`
+    (`<snapshot>|<chunk>`) whatever their lane, where a failed chunk is made ready again.
 
     Raises:
         UsageError: a chunk of `keys` is unknown, on its way or collected already.
@@ -79,7 +81,9 @@ def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None
         return plan
     split_too_large(desk, workload)
     cut_due_rounds(desk, workload)
-    plan.chunks = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+    unsent = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+    chooser = LaneChooser(desk, workload, walls(desk, workload))
+    plan.chunks = [chunk for chunk in unsent if chooser.of(chunk).lane == "batch"]
     return plan
 
 
@@ -105,13 +109,21 @@ def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
             raise UsageError(f"chunk {partition_key} is collected already; sending it again would pay for it twice")
         case ChunkState.SENDING | ChunkState.LIVE | ChunkState.ENDED:
             raise UsageError(f"chunk {partition_key} is {chunk.state} as batch {chunk.batch_id}; it is not sent twice")
+        case ChunkState.ASKING:
+            raise UsageError(f"chunk {partition_key} is being asked in real time; it is not sent twice")
 
 
 def send(desk: Desk, workload: Workload, chunks: Iterable[ChunkRow]) -> Submission:
     """Send chunks in order while there is room. Raises as `lane.submit.submit_chunks`."""
     check_model(desk, workload)
-    reserved = (with_todays_reserve(desk, chunk) for chunk in chunks)
-    return submit_chunks(desk.ledger, desk.client, desk.home, reserved, walls(desk, workload), clock=desk.clock)
+    listed = list(chunks)
+
+    def reserved() -> Iterator[ChunkRow]:
+        for done, chunk in enumerate(listed):
+            told("sending", done, total=len(listed), unit="chunks")
+            yield with_todays_reserve(desk, chunk)
+
+    return submit_chunks(desk.ledger, desk.client, desk.home, reserved(), walls(desk, workload), clock=desk.clock)
 
 
 def walls(desk: Desk, workload: Workload) -> Walls:
@@ -180,7 +192,9 @@ def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) 
     chunks = [
         chunk
         for chunk in desk.ledger.chunks(workload.name, snapshot=progress.snapshot.id, states=[ChunkState.DONE])
-        if (chunk.retryable or 0) > 0 and not chunk.next_round_cut and (chunk.round < last(chunk) or chunk.stopped)
+        if (chunk.retryable or 0) > 0
+        and not chunk.next_round_cut
+        and (chunk.round < last(chunk) or chunk.stopped or (chunk.rescued_at and chunk.canceled))
     ]
     if not chunks:
         return False
@@ -206,15 +220,22 @@ def _to_ask_again(
     desk: Desk, chunks: Sequence[ChunkRow], lowest: int, last: Callable[[ChunkRow], int]
 ) -> Iterator[Request]:
     for chunk in chunks:
-        # What met the account's stop costs no round.
-        yield from _unanswered(desk, chunk, ("retry", "stop") if lowest < last(chunk) else ("stop",))
+        verdicts = ("retry", "stop") if lowest < last(chunk) else ("stop",)
+        yield from _unanswered(desk, chunk, verdicts)
 
 
 def _unanswered(desk: Desk, chunk: ChunkRow, verdicts: Collection[str]) -> Iterator[Request]:
-    """The requests of a collected chunk whose errors have one of those verdicts."""
+    """The requests of a collected chunk whose errors have one of those verdicts, or that were canceled by a rescue.
+
+    What met the account's stop, or was canceled so that it can be asked in real time, costs no round.
+    """
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
-    table = pq.read_table(attempts, columns=["position", "row", "record_id", "fingerprint", "verdict"])
-    again = {row["position"]: row for row in table.to_pylist() if row["verdict"] in verdicts}
+    table = pq.read_table(attempts, columns=["position", "row", "record_id", "fingerprint", "verdict", "outcome"])
+    again = {
+        row["position"]: row
+        for row in table.to_pylist()
+        if row["verdict"] in verdicts or (chunk.rescued_at is not None and row["outcome"] == "canceled")
+    }
     with desk.path(chunk.params_path).open("rb") as file:
         for position, line in enumerate(file):
             if row := again.get(position):

@@ -1,7 +1,21 @@
 """The DuckDB file that analysts open."""
 
+from claude_pipeline.warehouse.export import Copied, Format, copy_to, format_of
+from claude_pipeline.warehouse.live import ask_ops
 from claude_pipeline.warehouse.named import named_parts
-from claude_pipeline.warehouse.publish import Contents, build, copy_to
-from claude_pipeline.warehouse.read import connect, query
+from claude_pipeline.warehouse.publish import Contents, build
+from claude_pipeline.warehouse.read import connect, open_newest, query
 
-__all__ = ["Contents", "build", "connect", "copy_to", "named_parts", "query"]
+__all__ = [
+    "Contents",
+    "Copied",
+    "Format",
+    "ask_ops",
+    "build",
+    "connect",
+    "copy_to",
+    "format_of",
+    "named_parts",
+    "open_newest",
+    "query",
+]

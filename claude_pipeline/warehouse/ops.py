@@ -41,6 +41,7 @@ STAGED: dict[str, dict[str, str]] = {
         "errored": "INTEGER", "canceled": "INTEGER", "expired": "INTEGER", "retryable": "INTEGER", "invalid": "INTEGER",
         "input_tokens": "BIGINT", "output_tokens": "BIGINT", "cost_units": "BIGINT", "error_type": "VARCHAR",
         "error": "VARCHAR", "created_at": "TIMESTAMPTZ", "moved_at": "TIMESTAMPTZ", "collected_at": "TIMESTAMPTZ",
+        "lane": "VARCHAR", "lost": "INTEGER",
     },
     "batch": {
         "id": "VARCHAR", "chunk_id": "BIGINT", "tag": "VARCHAR", "requests": "INTEGER", "status": "VARCHAR",
@@ -82,19 +83,21 @@ OPS: tuple[OpsTable, ...] = (
     ),
     OpsTable(
         "chunks",
-        "One row per chunk of requests meant for one batch, in its present state.",
-        """SELECT workload, snapshot, key AS chunk, round, model, state, requests, size_bytes,
-                  reserve_units / 1e10 AS reserve_usd, attempts AS sent, batch_id, succeeded, errored, canceled, expired,
-                  retryable, invalid, input_tokens, output_tokens, cost_units / 1e10 AS cost_usd, error_type,
-                  error AS error_message, created_at, moved_at, collected_at
+        "One row per chunk of requests, in its present state: sent as one batch, or asked in real time.",
+        """SELECT workload, snapshot, key AS chunk, round, model, CASE WHEN attempts > 0 THEN lane END AS lane, state,
+                  requests, size_bytes, reserve_units / 1e10 AS reserve_usd, attempts AS sent, batch_id, succeeded,
+                  errored, canceled, expired, retryable, invalid, lost, input_tokens, output_tokens,
+                  cost_units / 1e10 AS cost_usd, error_type, error AS error_message, created_at, moved_at, collected_at
            FROM staged.chunk ORDER BY id""",
         {
             "chunk": "r<round>-<number>",
-            "state": "held, ready, sending, live, ended, done, failed or canceled",
+            "lane": "batch or realtime; null until it is sent, for that is decided then",
+            "state": "held, ready, sending, live, ended, asking, done, failed or canceled",
             "reserve_usd": "upper bound of its cost, reserved while it is in flight",
             "sent": "how often it was sent; more than once only after a clear refusal",
             "retryable": "unanswered requests that a further round may ask",
             "invalid": "answers that do not fit the output schema",
+            "lost": "in real time: times a request was sent that may have been paid and whose answer nobody recorded",
             "input_tokens": "all input, cache writes and reads included",
         },
     ),
@@ -116,7 +119,8 @@ OPS: tuple[OpsTable, ...] = (
     ),
     OpsTable(
         "costs",
-        "One row per UTC day, workload, model and lane: what was billed, by the batch's created_at.",
+        "One row per UTC day, workload, model and lane: what was billed, by the batch's created_at, in real "
+        "time by the minute of the answer.",
         """SELECT CAST(timezone('UTC', s.billed_at) AS DATE) AS day, c.workload, s.model, s.lane,
                   sum(s.requests)::BIGINT AS requests, sum(s.input_tokens)::BIGINT AS input_tokens,
                   sum(s.output_tokens)::BIGINT AS output_tokens, sum(s.cache_write_tokens)::BIGINT AS cache_write_tokens,
@@ -131,20 +135,28 @@ OPS: tuple[OpsTable, ...] = (
     OpsTable(
         "throughput",
         "One row per UTC minute, workload, model and lane. A batch tells no times of its requests: they are spread "
-        "evenly from created to ended, and estimated is true.",
+        "evenly from created to ended, and estimated is true. In real time each answer counts in its minute.",
         """WITH span AS (
                SELECT c.workload, s.model, s.lane, s.requests, s.output_tokens,
                       s.input_tokens + s.cache_write_tokens + s.cache_read_tokens AS input_tokens,
                       date_trunc('minute', b.created_at) AS first, date_trunc('minute', b.ended_at) AS last,
                       date_diff('minute', date_trunc('minute', b.created_at), date_trunc('minute', b.ended_at)) + 1 AS minutes
                FROM staged.spend s JOIN staged.chunk c ON c.id = s.chunk_id JOIN staged.batch b ON b.id = c.batch_id
-               WHERE b.ended_at IS NOT NULL),
+               WHERE b.ended_at IS NOT NULL AND s.lane = 'batch'
+               UNION ALL
+               SELECT c.workload, s.model, s.lane, s.requests, s.output_tokens,
+                      s.input_tokens + s.cache_write_tokens + s.cache_read_tokens, date_trunc('minute', s.billed_at),
+                      date_trunc('minute', s.billed_at), 1
+               FROM staged.spend s JOIN staged.chunk c ON c.id = s.chunk_id WHERE s.lane = 'realtime'),
            spread AS (SELECT span.*, unnest(generate_series(first, last, INTERVAL 1 MINUTE)) AS minute FROM span)
            SELECT minute, workload, model, lane, sum(requests / minutes) AS requests_per_min,
                   sum(input_tokens / minutes) AS input_tokens_per_min, sum(output_tokens / minutes) AS output_tokens_per_min,
-                  true AS estimated
+                  lane = 'batch' AS estimated
            FROM spread GROUP BY minute, workload, model, lane ORDER BY minute, workload, model, lane""",
-        {"estimated": "spread over a batch's time, not measured"},
+        {
+            "requests_per_min": "billed ones: only succeeded requests are",
+            "estimated": "true: spread over a batch's time; false: counted by each answer's own time, in real time",
+        },
     ),
     OpsTable(
         "events",
@@ -154,6 +166,22 @@ OPS: tuple[OpsTable, ...] = (
            FROM staged.event e LEFT JOIN staged.chunk c ON c.id = e.chunk_id ORDER BY e.id""",
         {"at": "our clock", "before": "state before the move", "after": "state after it"},
     ),
+)
+
+# A view, not a table: an age that was computed when the file was published would be stale a minute later.
+SLA = OpsTable(
+    "sla",
+    "One row per Message Batch, the least time left first: its age and what is left of its 24 h at the moment you ask. "
+    "Whether it has ended is as of the publication: a batch shown in progress may have ended since.",
+    """SELECT batch_id, workload, snapshot, chunk, model, status, requests, expired, created_at, expires_at, ended_at,
+              (epoch(coalesce(ended_at, now())) - epoch(created_at)) / 3600 AS age_hours,
+              (epoch(expires_at) - epoch(coalesce(ended_at, now()))) / 3600 AS hours_left
+       FROM ops.batches ORDER BY hours_left""",
+    {
+        "age_hours": "from created to ended; to now, by your clock, where it had not ended at the publication",
+        "hours_left": "until expires_at from when it ended, else from now; negative: past it",
+        "expires_at": "24 h after created_at: what is unanswered then expires, unbilled",
+    },
 )
 
 

@@ -7,6 +7,7 @@ anew sees the new one, and nobody ever waits or sees half of it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -14,18 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import UsageError
 from claude_pipeline.home import Home, sync_folder, written
-from claude_pipeline.result import Measure, attempts_schema
+from claude_pipeline.result import Measure, attempts_schema, comments_of
 from claude_pipeline.sql import QUIET, identifier, literal
-from claude_pipeline.warehouse.ops import OPS, STAGED, stage
-from claude_pipeline.warehouse.view import comments, measures, views
+from claude_pipeline.warehouse.ops import OPS, SLA, STAGED, OpsTable, stage
+from claude_pipeline.warehouse.ops_comment import OPS_COMMENTS
+from claude_pipeline.warehouse.view import ENUMS, comments, measures, types, views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 clients open it too
 VERSIONS_KEPT = 5
+PARTS_ASKED = 50  # newest parts that are asked what the output's columns mean
 
 
 @dataclass(frozen=True)
@@ -68,27 +71,50 @@ def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
         for name in STAGED:
             stage(duck, name, contents.tables[name], scratch)
         duck.execute("CREATE SCHEMA warehouse.ops")
+        for statement in types("warehouse"):
+            duck.execute(statement)
         for table in OPS:
-            target = f"warehouse.ops.{identifier(table.name)}"
-            duck.execute(f"CREATE TABLE {target} AS {table.query}")
-            duck.execute(f"COMMENT ON TABLE {target} IS {literal(table.comment)}")
-            for column, meaning in table.columns.items():
-                duck.execute(f"COMMENT ON COLUMN {target}.{identifier(column)} IS {literal(meaning)}")
+            _ops_table(duck, table)
         duck.execute("USE warehouse")
+        _ops_view(duck, SLA)
         for workload, parts in contents.merged.items():
             if parts:
-                _views(duck, workload, parts, contents.attempts.get(workload) or [_no_attempts(home)])
+                _views(duck, workload, parts, contents.attempts.get(workload) or [_no_attempts(home, parts[-1])])
                 if workload in contents.measures:
                     _measured(duck, workload, contents.measures[workload])
         duck.execute("USE memory")
         duck.execute("DETACH warehouse")  # checkpoints: no WAL stays behind
 
 
+def _ops_table(duck: duckdb.DuckDBPyConnection, table: OpsTable) -> None:
+    target = f"warehouse.ops.{identifier(table.name)}"
+    columns = duck.sql(table.query).columns
+    typed = [f"CAST({name} AS warehouse.ops.{name}) AS {name}" for name in columns if name in ENUMS]
+    replaced = f"* REPLACE ({', '.join(typed)})" if typed else "*"
+    duck.execute(f"CREATE TABLE {target} AS SELECT {replaced} FROM ({table.query})")
+    duck.execute(f"COMMENT ON TABLE {target} IS {literal(table.comment)}")
+    for column in columns:
+        meaning = table.columns.get(column) or OPS_COMMENTS[column]
+        duck.execute(f"COMMENT ON COLUMN {target}.{identifier(column)} IS {literal(meaning)}")
+
+
+def _ops_view(duck: duckdb.DuckDBPyConnection, view: OpsTable) -> None:
+    duck.execute(f"CREATE VIEW ops.{identifier(view.name)} AS {view.query}")
+    duck.execute(f"COMMENT ON VIEW ops.{identifier(view.name)} IS {literal(view.comment)}")
+    for column in duck.sql(f"FROM ops.{identifier(view.name)} LIMIT 0").columns:
+        meaning = view.columns.get(column) or OPS_COMMENTS[column]
+        duck.execute(f"COMMENT ON COLUMN ops.{identifier(view.name)}.{identifier(column)} IS {literal(meaning)}")
+
+
 def _views(duck: duckdb.DuckDBPyConnection, workload: str, merged: list[Path], attempts: list[Path]) -> None:
     duck.execute(f"CREATE SCHEMA {identifier(workload)}")
     for view, query in views(workload, merged, attempts).items():
         duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
-        _comment(duck, workload, view)
+    output: dict[str, str] = {}
+    for path in [merged[-1], *attempts[-PARTS_ASKED:]]:  # a later part says it in its own words
+        output |= comments_of(pq.read_schema(path))
+    for view in views(workload, merged, attempts):
+        _comment(duck, workload, view, output)
 
 
 def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) -> None:
@@ -98,21 +124,24 @@ def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) 
             duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
         except duckdb.Error:
             continue
-        _comment(duck, workload, view)
+        _comment(duck, workload, view, {})
 
 
-def _comment(duck: duckdb.DuckDBPyConnection, workload: str, view: str) -> None:
+def _comment(duck: duckdb.DuckDBPyConnection, workload: str, view: str, output: Mapping[str, str]) -> None:
     columns = duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
-    for statement in comments(workload, view, columns):
+    for statement in comments(workload, view, columns, output):
         duck.execute(statement)
 
 
-def _no_attempts(home: Home) -> Path:
-    """An empty file of attempts, for a workload whose records were all answered before or rejected."""
-    path = home.root / "results" / "none.parquet"
+def _no_attempts(home: Home, merged: Path) -> Path:
+    """An empty file of attempts, for a workload that asked nothing: its records were answered before, or there are none."""
+    output = [field for field in pq.read_schema(merged) if field.name in comments_of(pa.schema([field]))]
+    schema = attempts_schema(output)
+    digest = hashlib.sha256(str(schema).encode()).hexdigest()[:16]
+    path = home.root / "results" / f"none-{digest}.parquet"
     if not path.exists():
         with written(path) as temporary:
-            pq.write_table(attempts_schema([]).empty_table(), temporary)
+            pq.write_table(schema.empty_table(), temporary)
     return path
 
 
@@ -130,39 +159,3 @@ def _drop_old(home: Home, version: int) -> None:
         number = path.stem.removeprefix("v")
         if number.isdecimal() and int(number) <= version - VERSIONS_KEPT:
             path.unlink(missing_ok=True)
-
-
-def copy_to(home: Home, target: Path) -> int:
-    """Write a self-contained copy, all views as tables, to `target`; returns its number of tables.
-
-    Raises:
-        UsageError: nothing is published yet, or the target is the warehouse itself.
-    """
-    if not home.warehouse.exists():
-        raise UsageError(f"nothing is published yet at {home.warehouse}; run a workload first")
-    if target.resolve() == home.warehouse.resolve():
-        raise UsageError("--to names the warehouse itself; name another file")
-    if target.exists():
-        with target.open("rb") as file:
-            if file.read(12)[8:] != b"DUCK":
-                raise UsageError(f"--to: {target} exists and is no DuckDB file; name another one")
-    tables = 0
-    with written(target) as temporary, duckdb.connect() as duck:
-        duck.execute(QUIET)
-        duck.execute("SET TimeZone = 'UTC'")
-        duck.execute(f"ATTACH {literal(str(home.warehouse.resolve()))} AS source (READ_ONLY)")
-        duck.execute(f"ATTACH {literal(str(temporary))} AS copy (STORAGE_VERSION {literal(STORAGE_VERSION)})")
-        found = duck.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'source' ORDER BY ALL"
-        ).fetchall()
-        # The views name their own schema without the database, so they are read from inside it.
-        for schema, name in found:
-            duck.execute(f"CREATE SCHEMA IF NOT EXISTS copy.{identifier(schema)}")
-            duck.execute("USE source")
-            duck.execute(
-                f"CREATE TABLE copy.{identifier(schema)}.{identifier(name)} AS FROM {identifier(schema)}.{identifier(name)}"
-            )
-            duck.execute("USE memory")
-            tables += 1
-        duck.execute("DETACH copy")
-    return tables

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_pipeline.errors import UsageError
 from claude_pipeline.settings import Settings
 from claude_pipeline.sql import QUIET
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas
 
 
@@ -28,15 +30,19 @@ def query(sql: str, *, home: Path | None = None) -> pandas.DataFrame:
         rows.close()
 
 
-def connect(*, home: Path | None = None):  # type: ignore[no-untyped-def]
+def connect(*, home: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A read-only DuckDB connection to the published warehouse. Raises UsageError where there is none."""
+    return open_newest(Settings.from_environment().with_home(home).home.warehouse)
+
+
+def open_newest(warehouse: Path, config: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+    """Open the version that the link names now, read only. Raises UsageError where nothing is published."""
     import duckdb
 
-    warehouse = Settings.from_environment().with_home(home).home.warehouse
     if not warehouse.exists():
         raise UsageError(f"nothing is published yet at {warehouse}; run a workload first")
     # The version's own path: a second connect to a link would give this process the version it opened first.
-    duck = duckdb.connect(str(warehouse.resolve()), read_only=True)
+    duck = duckdb.connect(str(warehouse.resolve()), read_only=True, config=dict(config or {}))
     duck.execute(QUIET)
     duck.execute("SET TimeZone = 'UTC'")
     return duck

@@ -13,10 +13,17 @@ from pathlib import Path
 from claude_pipeline.result import Measure
 from claude_pipeline.sql import file_literal, identifier, literal
 
+# Closed sets of ours are ENUM types: DESCRIBE and every tool shows the values, a comparison with another text is
+# simply false, and a cast costs 30 ns a row. In the order of the alphabet, so that they sort as text did. What a user's schema or the API may extend tomorrow stays text.
+ENUMS: Mapping[str, tuple[str, ...]] = {
+    "outcome": ("canceled", "errored", "expired", "rejected", "succeeded"),
+    "answer_source": ("batch", "duplicate", "realtime", "reuse"),
+    "lane": ("batch", "realtime"),
+}
 RESULT_COMMENTS: Mapping[str, str] = {
-    "snapshot": "the snapshot the row belongs to: <partition>.<number>",
+    "snapshot": "the snapshot the row belongs to, as 2026-11-22.1: its partition and a number that rises when records change",
     "record_id": "names the record: the dataset's id column, else a digest of its content",
-    "outcome": "succeeded, errored, canceled or expired as the API says; rejected: never sent",
+    "outcome": "ENUM ops.outcome: succeeded, errored, canceled or expired as the API says; rejected: never sent",
     "answer": "the text of Claude's answer",
     "answer_source": "batch, realtime, reuse (an earlier snapshot) or duplicate (another record of this one)",
     "model": "the model that answered",
@@ -25,20 +32,39 @@ RESULT_COMMENTS: Mapping[str, str] = {
     "input_tokens": "input that no cache touched; 0 where this record paid nothing",
     "output_tokens": "tokens of the answer; 0 where this record paid nothing",
     "cost_usd": "USD paid for this record in this snapshot; 0 for reuse and duplicates",
-    "batch_id": "the Message Batch that answered",
+    "batch_id": "the Message Batch that answered; null in real time",
     "attempt": "the round that answered, from 1",
     "error_type": "why there is no answer, or invalid_output: the answer does not fit the output schema",
     "error_message": "the same in words",
-    "answered_at": "when the batch ended (UTC): result lines carry no time of their own",
+    "cache_write_tokens": "input written to the prompt cache",
+    "cache_read_tokens": "input read from the prompt cache",
+    "answered_at": "UTC; when the batch ended, since its result lines carry no time of their own; in real time when the answer came",
 }
 VIEW_COMMENTS: Mapping[str, str] = {
     "results": "One row per snapshot and record: its own columns, the final outcome, the answer, usage and cost.",
     "latest": "The newest row of each record over all snapshots.",
-    "attempts": "One row per request and attempt that reached the API.",
+    "attempts": "One row per request and attempt that reached the API; its columns tell of that attempt alone.",
     "dead_letters": "Records that were asked, have no answer, and get no further attempt; with the reason.",
     "rejected": "Records that were never sent: error_type and error_message say why.",
     "quality": "One row per snapshot and model: how good the answers are that stand, and what asking cost.",
     "confusion": "One row per snapshot, model, label and answer, most frequent first.",
+}
+ATTEMPT_COMMENTS: Mapping[str, str] = {
+    **RESULT_COMMENTS,
+    "chunk": "the chunk it went out in, as r1-0007: its round and a number; see ops.chunks",
+    "position": "its place in the chunk, from 0",
+    "row": "the record's place in the snapshot, from 0",
+    "fingerprint": "SHA-256 of the request without max_tokens: equal questions have the same one",
+    "custom_id": "its id within the batch; null in real time",
+    "message_id": "the API's id of the message",
+    "max_tokens": "the limit it was asked with",
+    "outcome": "ENUM ops.outcome: succeeded, errored, canceled or expired as the API says",
+    "answer_source": "batch or realtime; null without an answer",
+    "model": "the model that answered, or was asked",
+    "cost_usd": "USD billed for this request; null where the API did not tell the usage",
+    "input_tokens": "input that no cache touched",
+    "output_tokens": "tokens of the answer",
+    "attempt": "the round, from 1",
 }
 MEASURE_COMMENTS: Mapping[str, str] = {
     "asked": "questions this model was asked in the snapshot; a cascade's earlier levels count as well",
@@ -51,7 +77,10 @@ MEASURE_COMMENTS: Mapping[str, str] = {
     "cost_usd": "USD paid for asking this model in the snapshot",
     "cost_per_record_usd": "cost_usd / asked",
     "answered": "what the model said",
+    "label": "what the label column says",
+    "records": "how many records have this label and this answer",
 }
+CONFUSION_COMMENTS: Mapping[str, str] = {"correct": "whether this answer says what the label says"}
 _NEWEST = "split_part(snapshot, '.', 1) DESC, CAST(split_part(snapshot, '.', 2) AS INTEGER) DESC"
 
 
@@ -59,10 +88,11 @@ def views(workload: str, merged: Sequence[Path], attempts: Sequence[Path]) -> di
     """The SELECT of each view of a workload; `merged` and `attempts` name at least one file each."""
     schema = identifier(workload)
     return {
-        "results": f"SELECT * FROM {_read(merged)}",
+        "results": f"SELECT * {_typed()} FROM {_read(merged)}",
         "latest": f"SELECT * FROM {schema}.results "
         f"QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY {_NEWEST}) = 1",
-        "attempts": f"SELECT * EXCLUDE (fingerprint, verdict), hex(fingerprint) AS fingerprint FROM {_read(attempts)}",
+        "attempts": f"SELECT * EXCLUDE (fingerprint, verdict) {_typed()}, hex(fingerprint) AS fingerprint "
+        f"FROM {_read(attempts)}",
         "dead_letters": f"SELECT * FROM {schema}.results WHERE outcome IN ('errored', 'canceled', 'expired')",
         "rejected": f"SELECT * FROM {schema}.results WHERE outcome = 'rejected'",
     }
@@ -76,15 +106,44 @@ def measures(workload: str, measure: Measure) -> dict[str, str]:
     return {"quality": measure.quality(results, attempts)} | ({"confusion": confusion} if confusion else {})
 
 
-def comments(workload: str, view: str, columns: Sequence[str]) -> list[str]:
-    """The statements that document a view and its columns."""
+def comments(workload: str, view: str, columns: Sequence[str], output: Mapping[str, str]) -> list[str]:
+    """The statements that document a view and all its columns; `output` says what the output's columns are."""
     target = f"{identifier(workload)}.{identifier(view)}"
     statements = [f"COMMENT ON VIEW {target} IS {literal(VIEW_COMMENTS[view])}"]
-    known = {**RESULT_COMMENTS, **MEASURE_COMMENTS} if view in ("quality", "confusion") else RESULT_COMMENTS
-    statements += [
-        f"COMMENT ON COLUMN {target}.{identifier(name)} IS {literal(known[name])}" for name in columns if name in known
+    known: dict[str, str] = {**RESULT_COMMENTS, **output}
+    match view:
+        case "attempts":
+            known = {**ATTEMPT_COMMENTS, **output}
+        case "quality":
+            known = {**RESULT_COMMENTS, **MEASURE_COMMENTS}
+        case "confusion":
+            known = {**RESULT_COMMENTS, **MEASURE_COMMENTS, **CONFUSION_COMMENTS}
+    return statements + [
+        f"COMMENT ON COLUMN {target}.{identifier(name)} IS {literal(known.get(name) or _own(name))}" for name in columns
     ]
-    return statements
+
+
+def types(database: str) -> list[str]:
+    """The statements that make the ENUM types, in the schema `ops`."""
+    return [
+        f"CREATE TYPE {database}.ops.{identifier(name)} AS ENUM ({', '.join(map(literal, values))})"
+        for name, values in ENUMS.items()
+    ]
+
+
+def comment_of_result(name: str, output: Mapping[str, str]) -> str:
+    """What a column of results means."""
+    return {**RESULT_COMMENTS, **output}.get(name) or _own(name)
+
+
+def _own(name: str) -> str:
+    original = name.removeprefix("record_")
+    renamed = original != name and original in ATTEMPT_COMMENTS
+    return f"the record's own column {original}" + (", renamed: results have one of that name" if renamed else "")
+
+
+def _typed() -> str:
+    return f"REPLACE ({', '.join(f'CAST({name} AS ops.{name}) AS {name}' for name in ENUMS)})"
 
 
 def _read(paths: Sequence[Path]) -> str:

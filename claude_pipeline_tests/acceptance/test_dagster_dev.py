@@ -180,6 +180,25 @@ def test_launching_the_first_asset_fills_the_warehouse(site: Site, tmp_path: Pat
     assert (site.materialized("hand", "merged"), site.materialized("hand", "summary")) == (1, 1)
 
 
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_the_failed_records_of_a_batch_are_two_clicks_from_the_graph(site: Site, tmp_path: Path) -> None:
+    """From "is it running?" (the workload's graph) to the newest results, and on to the records and their errors."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(f"{site.dagster.url}/locations/__repository__@claude_pipeline/asset-groups/hand")
+        page.get_by_text("results", exact=True).first.click()
+        page.get_by_role("link", name=re.compile(r"\d+ of \d+ in r1-")).first.click()
+        page.get_by_text("failed_records").first.wait_for()
+        page.get_by_text(re.compile("overloaded_error: ")).first.wait_for()
+        page.screenshot(path=tmp_path / "failed.png")
+        assert "/assets/hand/results?view=partitions&partition=" in page.url
+        browser.close()
+
+
 def test_a_schedule_tick_does_the_same(site: Site) -> None:
     found = until(lambda: site.rows("SELECT count(*), count(kind) FROM minutely.results"), "the schedule's results")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from claude_pipeline.components.assets import ACTION_TAG, WORKLOAD_TAG
 from claude_pipeline.components.desk_resource import LOCK_TAG, lock_name
+from claude_pipeline.components.key import ACTION_TAG, WORKLOAD_TAG
 from claude_pipeline.home import Home
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Options, running

@@ -62,6 +62,8 @@ class Miniature:
         ) as context:
             found: Any = self.repository.get_sensor_def(NAME).evaluate_tick(context)
         self.last_reason = found.skip_message
+        for event in found.asset_events:  # as the daemon keeps them
+            self.instance.report_runless_asset_event(event)
         requests = [request for request in found.run_requests or [] if request.run_key not in self._run_keys]
         self._run_keys |= {request.run_key for request in requests if request.run_key}  # as the daemon remembers them
         return [

@@ -12,7 +12,8 @@ import pytest
 from claude_pipeline.controller import Kind, decide, describe, survey
 from claude_pipeline.errors import AccountStopped, KeyRefused
 from claude_pipeline.home import Home
-from claude_pipeline.lane.client import BatchClient, connect
+from claude_pipeline.lane.access import connect
+from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline.stage.collect import collect, look

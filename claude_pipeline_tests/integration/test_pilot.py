@@ -61,7 +61,8 @@ def test_the_full_run_asks_only_the_rest(desk: Desk, workload: Workload, simulat
     finished(desk, workload, simulator)
     assert (simulator.invoice()["billed_requests"], simulator.invoice()["billed_twice"]) == (RECORDS, 0)
     found = asked(
-        desk, "SELECT count(*), count(*) FILTER (answer_source = 'batch' AND cost_usd > 0) FROM notes.results"
+        desk,
+        "SELECT count(*), count(*) FILTER (answer_source IN ('batch', 'realtime') AND cost_usd > 0) FROM notes.results",
     )
     assert found == [(RECORDS, RECORDS)]
     cost = asked(desk, "SELECT sum(cost_usd) FROM notes.results")[0][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -36,10 +37,50 @@ def test_a_plan_reads_like_an_offer(simulated: Simulator, line: CommandLine, tmp
 
     assert (said.code, said.err) == (0, "")
     for words in ("requests to send", "40 in 4 chunks", "count_tokens on a sample", "1 h a batch is assumed", "tier build instead",
-                  "Alternatives", "claude-haiku-5-5 *", "claude-sonnet-5-5", "not in this version yet",
-                  "Send it in the batch lane"):  # fmt: skip
+                  "Alternatives", "claude-haiku-5-5 *", "claude-sonnet-5-5", "Send it in the batch lane",
+                  "batch (lane: auto): half the price, and in time: about 1 h, 24 h left"):  # fmt: skip
         assert words in said.out
     assert simulated.invoice()["accepted_requests"] == 0
+
+
+LANES: list[Any] = [
+    pytest.param({}, "batch", "half the price, and in time", id="auto"),
+    pytest.param({"deadline_hours": 0.5}, "realtime", "a batch (1 h) misses the deadline (30 min left)", id="auto-and-late"),
+    pytest.param({"deadline_hours": 0.5, "lane": "batch"}, "batch", "lane: batch asks for it", id="batch"),
+    pytest.param({"lane": "realtime"}, "realtime", "lane: realtime asks for it", id="real-time"),
+    pytest.param({"deadline_hours": 0.5, "budget_usd": 0.0005}, "batch", "but real time would pass budget_usd", id="budget"),
+    pytest.param({"deadline_hours": 0.5, "max_tokens": 30_000}, "batch", "its max_tokens is too much", id="long-answers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "lane", "why"), LANES)
+def test_a_plan_says_which_lane_would_be_used_and_why(
+    changes: dict[str, Any], lane: str, why: str, simulated: Simulator, line: CommandLine, tmp_path: Path
+) -> None:
+    found = json.loads(line("plan", str(workload_file(tmp_path, **changes)), "--json", "--offline").out)
+    assert (found["lane"], why in found["lane_why"]) == (lane, True), found["lane_why"]
+    assert found["cost_usd"] == found["batch_cost_usd" if lane == "batch" else "realtime_cost_usd"]
+
+
+@pytest.mark.parametrize("budget_usd", [None, 0.0005])
+def test_a_run_uses_the_lane_that_was_planned(
+    budget_usd: float | None, simulated: Simulator, line: CommandLine, tmp_path: Path
+) -> None:
+    file = str(workload_file(tmp_path, deadline_hours=0.5, budget_usd=budget_usd))
+    found = json.loads(line("plan", file, "--json", "--offline").out)
+    line("run", file, "--poll-seconds", "0.1", "--quiet")
+    invoice = simulated.invoice()
+    used = "realtime" if invoice["messages"]["succeeded"] else "batch"
+    assert found["lane"] == used == ("batch" if budget_usd else "realtime")
+    assert float(invoice["total_usd"]) <= found["reserve_usd"]
+
+
+def test_the_worst_case_is_that_of_the_lane(simulated: Simulator, line: CommandLine, tmp_path: Path) -> None:
+    worst = [
+        json.loads(line("plan", str(workload_file(tmp_path, lane=lane)), "--json", "--offline").out)["reserve_usd"]
+        for lane in ("batch", "realtime")
+    ]
+    assert worst[1] == pytest.approx(2 * worst[0])
 
 
 def test_the_json_of_a_plan_has_the_same_content(simulated: Simulator, line: CommandLine, tmp_path: Path) -> None:

@@ -115,18 +115,17 @@ def test_a_refused_dataset_leaves_nothing_that_later_runs_wait_for(
 
 
 def test_a_last_line_cut_in_the_middle_is_downloaded_again(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
-    from claude_pipeline.result.parse import BatchFacts, OutputReader, parse_results
+    from claude_pipeline.result.parse import AskedFacts, OutputReader, parse_results
 
     path = tmp_path / "cut.jsonl"
     path.write_bytes(b'{"custom_id":"t-0","result":{"type":"expired"}}\n{"custom_id":"t-1","resu')
-    facts = BatchFacts("s", "c", 1, "t", "b", "m", 64, None, {"expired": 2})
+    facts = AskedFacts("s", "c", 1, "t", "b", "m", 64, None, {"expired": 2})
     import pyarrow as pa
 
     index = pa.table({"position": [0, 1], "row": [0, 1], "record_id": ["a", "b"], "fingerprint": [b"x" * 32] * 2})
-    with pytest.raises(ResultsIncomplete, match="end in the middle of a line"):
-        parse_results(
-            path, index, facts, OutputReader(None, []), cost_units=lambda m, u: 0, verdict_of=lambda t, m: "retry"
-        )
+    reader = OutputReader(None, [])
+    with path.open("rb") as raw, pytest.raises(ResultsIncomplete, match="end in the middle of a line"):
+        parse_results(raw, index, facts, reader, cost_units=lambda m, u, at: 0, verdict_of=lambda t, m: "retry")
 
 
 def test_low_credit_in_result_lines_is_told(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:

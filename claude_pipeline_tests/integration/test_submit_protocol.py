@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from claude_pipeline.errors import AccountStopped, KeyRefused, LedgerDamaged, UsageError, WorkspaceMismatch
-from claude_pipeline.lane.client import BatchClient, connect
+from claude_pipeline.lane.access import connect
+from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import ChunkState, Ledger
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import look

@@ -48,16 +48,26 @@ FAULTS: tuple[dict[str, Any], ...] = (
 )
 FAULTS_LEAST, FAULTS_MOST = 4, 9
 NOT_PASSED = {"prune.before_params"}  # a person's command, which no driver gives
+IN_REAL_TIME = ("ask.", "journal.", "close.")  # points of the real-time lane begin so
 
 
 @cache
-def points() -> tuple[str, ...]:
-    """Every crash point that the driver passes, read from the product's code."""
+def all_points() -> frozenset[str]:
+    """Every crash point that a driver passes, read from the product's code."""
     files = sorted(Path(claude_pipeline.__file__).parent.rglob("*.py"))
     pattern = re.compile(r'crash_point\("([a-z_.]+)"\)')
-    return tuple(
-        sorted({name for file in files for name in pattern.findall(file.read_text(encoding="utf-8"))} - NOT_PASSED)
-    )
+    return frozenset(name for file in files for name in pattern.findall(file.read_text(encoding="utf-8"))) - NOT_PASSED
+
+
+def points() -> tuple[str, ...]:
+    """Those that a process passes which sends batches."""
+    return tuple(sorted(name for name in all_points() if not name.startswith(IN_REAL_TIME)))
+
+
+def realtime_points() -> tuple[str, ...]:
+    """Those that a process passes while it asks in real time."""
+    asking = {name for name in all_points() if name.startswith(IN_REAL_TIME)}
+    return tuple(sorted({*asking, "chunk_collected.before_commit"}))
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "max_retries=0: the SDK sends a create again by itself",
-        (Edit("claude_pipeline/lane/client.py", "        max_retries=0,\n", "        max_retries=2,\n"),),
+        (Edit("claude_pipeline/lane/access.py", '"max_retries": 0,', '"max_retries": 2,'),),
         (SUBMIT, RECOVERY),
     ),
     Mutant(

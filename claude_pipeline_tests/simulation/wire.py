@@ -1,6 +1,6 @@
 """The way from the product to the simulator without a socket: the SDK's transport, where faults strike.
 
-The client is the product's own (`lane.client.connect`, with its retries and redirects as they are);
+The client is the product's own (`lane.access.connect`, with its retries and redirects as they are);
 only its transport is replaced. Requests run through the simulator's ASGI application.
 """
 
@@ -17,7 +17,7 @@ import anthropic
 import httpx2
 import orjson
 
-from claude_pipeline.lane.client import connect
+from claude_pipeline.lane.access import connect
 from claude_pipeline.simulator import Options, create_app
 from claude_pipeline_tests.simulation.faults import (
     LATE,

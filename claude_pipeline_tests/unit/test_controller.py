@@ -23,6 +23,7 @@ def snapshot(
         path="", digest="", records=10, created_at=NOW, plan_number=1, plan_path=None, plan_sha256=None, planned_at=NOW,
         asked=10, reused=0, duplicates=0, awaited=0, rejected=0, merged_at=None, merged_plan=None, succeeded=None, dead=None,
         merge_number=0, merged_chunks=None, published_merge=None, canceled_at=None, pilot=None, rounds_used=0,
+        wanted_from=None,
     )  # fmt: skip
 
 

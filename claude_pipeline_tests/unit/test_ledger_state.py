@@ -19,9 +19,10 @@ from claude_pipeline.ledger.state import (
 )
 
 CHUNK = """
-held      ready canceled live
-ready     held sending failed canceled live
+held      ready asking canceled live
+ready     held sending asking failed canceled live
 sending   ready live failed
+asking    done
 live      ended canceled
 ended     done canceled
 done
@@ -70,6 +71,6 @@ def test_a_collected_chunk_is_never_sent_again() -> None:
 
 def test_the_groups_of_states_are_these() -> None:
     assert {"done", "failed", "canceled"} == TERMINAL
-    assert {"held", "ready", "sending", "live", "ended"} == ON_ITS_WAY
-    assert {"sending", "live", "ended"} == IN_FLIGHT
+    assert {"held", "ready", "sending", "asking", "live", "ended"} == ON_ITS_WAY
+    assert {"sending", "asking", "live", "ended"} == IN_FLIGHT
     assert {"open", "doubt", "live"} == OWNING_INTENTS

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ import pytest
 from claude_pipeline.catalog import Catalog, load
 from claude_pipeline.plan import (
     Bin,
-    Candidate,
-    Counts,
     Estimate,
     Hours,
     Interval,
@@ -22,32 +19,18 @@ from claude_pipeline.plan import (
     Load,
     Method,
     Moments,
-    NextTier,
-    Plan,
-    Sized,
-    Terms,
-    Turnaround,
     able,
     batch_hours,
     cost_usd,
-    document,
     fit,
-    markdown,
-    money,
-    next_rung,
-    numbers,
     output_by_max_tokens,
     output_by_schema,
     predict,
     realtime_hours,
     rough_tokens,
-    spelled,
-    weigh,
     with_unseen,
 )
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-HOUR = Turnaround(1.0, 2.0, False, "learned from 40 past batches")
+from claude_pipeline_tests.unit.plan_case import HOUR, NOW, estimate, sized
 
 
 @pytest.fixture(scope="module")
@@ -169,23 +152,6 @@ def test_free_text_reaches_from_a_word_to_max_tokens() -> None:
     assert output_by_max_tokens(20).expected == 15
 
 
-def estimate(tokens: float, requests: int, *, low: float = 1.0, high: float = 1.0) -> Estimate:
-    per = tokens / max(requests, 1)
-    return Estimate(Interval(tokens, tokens * low, tokens * high), Line(per, 0.0, 0.0), Method.PAST_RESULTS, "a fit")
-
-
-def sized(catalog: Catalog, *, requests: int = 1_000, model: str = "claude-sonnet-5-5") -> Sized:
-    load = Load(model, (Bin(requests, requests * 400),), 400)
-    found = catalog.model(model)
-    return Sized(
-        load,
-        found,
-        catalog.price(found.id, NOW),
-        estimate(200.0 * requests, requests),
-        estimate(50.0 * requests, requests),
-    )
-
-
 def test_the_batch_lane_costs_half(catalog: Catalog) -> None:
     s = sized(catalog)  # 200,000 in at 2 USD, 50,000 out at 10 USD per million
     cost = {
@@ -292,67 +258,6 @@ def test_only_models_that_could_do_it_are_alternatives(
     assert able(catalog, catalog.model(model), NOW.date(), **asks) is can
 
 
-def make_plan(catalog: Catalog, *, requests: int = 1_000, deadline: float = 24, **changes: Any) -> Plan:
-    tiers = [catalog.tier(name) for name in ("start", "build", "scale")]
-    s, cheap = sized(catalog, requests=requests), sized(catalog, requests=requests, model="claude-haiku-5-5")
-    candidates = [Candidate(s.model.id, True, (s,), HOUR), Candidate(cheap.model.id, False, (cheap,), HOUR)]
-    options = weigh(candidates, tiers, Terms(deadline, 10_000, 100))
-    plan = Plan(
-        workload="notes", partition="2026-11-22", snapshot=None, model=s.model.id, tier="start",
-        counts=Counts(requests, requests, 0, 0, 0, 0, 0, 400 * requests, max(requests // 10_000, 1)),
-        tokens_in=s.tokens_in, tokens_out=s.tokens_out, turnaround=HOUR, options=options,
-        next_tier=next_rung(options, tiers[0], catalog.tiers), deadline_hours=deadline, budget_usd=None, reserve_usd=9.0,
-        warnings=(), count_tokens_calls=0,
-    )  # fmt: skip
-    return replace(plan, **changes)
-
-
-@pytest.mark.parametrize(
-    ("asks", "says"),
-    [
-        pytest.param({}, "Send it in the batch lane: about $0.4500 ($0.4500 to $0.4500) with claude-sonnet-5-5, in about 1 h, "
-                     "and the deadline of 24 h is met; claude-haiku-5-5 would do it for $0.0225, if its answers are good enough.",
-                     id="met-and-cheaper"),
-        pytest.param({"requests": 1_000_000, "deadline": 6}, "5 h, but 10 h are possible and would pass the deadline of 6 h; tier "
-                     "scale would need 2 h", id="likely"),
-        pytest.param({"requests": 1_000_000, "deadline": 4.5}, "miss the deadline of 4 h 30 min, for about $450.00", id="missed"),
-        pytest.param({"deadline": 0.5}, "real time would need 1 min for $0.9000 (not in this version yet)", id="real-time-would"),
-        pytest.param({"budget_usd": 0.2}, "budget_usd $0.2000 would stop it on the way", id="over-the-wall"),
-    ],
-)  # fmt: skip
-def test_the_advice_is_one_sentence(catalog: Catalog, asks: dict[str, Any], says: str) -> None:
-    advice = make_plan(catalog, **asks).recommendation
-    assert says in advice
-    assert advice.endswith(".")
-    assert ". " not in advice
-
-
-def test_nothing_to_send_is_said_plainly(catalog: Catalog) -> None:
-    empty = make_plan(catalog, requests=0, tokens_in=None, tokens_out=None, options=(), next_tier=None)
-    assert empty.recommendation.startswith("Nothing to send")
-    assert numbers(empty)["planned_cost_usd"] == 0
-    assert "Nothing to send" in markdown(empty)
-
-
-def test_the_next_tier_says_what_it_changes_and_what_it_asks_for(catalog: Catalog) -> None:
-    found = make_plan(catalog, requests=1_000_000).next_tier
-    assert isinstance(found, NextTier)
-    assert (found.name, found.batch_hours, found.batch_hours_saved) == ("build", 4.0, 1.0)
-    assert "100,000 requests queued" in found.qualify
-
-
-def test_the_document_has_stable_names(catalog: Catalog) -> None:
-    found = document(make_plan(catalog))
-    assert list(found) == [
-        "workload", "partition", "snapshot", "model", "lane", "tier", "records", "requests", "sent_before", "reused",
-        "duplicates", "awaited", "rejected", "size_bytes", "chunks", "input_tokens", "output_tokens", "cost_usd",
-        "realtime_cost_usd", "cache", "reserve_usd", "budget_usd", "turnaround", "deadline_hours", "deadline", "next_tier",
-        "recommendation", "warnings", "count_tokens_calls", "alternatives", "notes",
-    ]  # fmt: skip
-    assert len(found["alternatives"]) == 2 * 2 * 3
-    assert {a["available"] for a in found["alternatives"] if a["lane"] == "realtime"} == {False}
-
-
 @pytest.mark.parametrize(
     ("model", "day", "says"),
     [
@@ -373,17 +278,3 @@ def test_every_successor_is_an_active_model(catalog: Catalog) -> None:
     successors = [catalog.model(m.successor) for m in catalog.models if m.successor]
     assert successors
     assert {m.lifecycle(NOW.date()) for m in successors} == {"active"}
-
-
-@pytest.mark.parametrize(
-    ("hours", "text"), [(0.004, "14 s"), (0.5, "30 min"), (1, "1 h"), (2.5, "2 h 30 min"), (72, "3.0 days")]
-)
-def test_hours_are_spelled_as_people_say_them(hours: float, text: str) -> None:
-    assert spelled(hours) == text
-
-
-@pytest.mark.parametrize(
-    ("usd", "text"), [(0, "$0.00"), (1234.5, "$1,234.50"), (0.0312, "$0.0312"), (0.00031, "$0.00031")]
-)
-def test_money_shows_the_digits_that_count(usd: float, text: str) -> None:
-    assert money(usd) == text

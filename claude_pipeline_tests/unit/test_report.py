@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,52 @@ def test_the_summary_says_it_in_a_dozen_lines() -> None:
         ("left of the 24 h SLA", "23.5 h at the tightest batch"),
         ("outside output schema", "3 answers"),
     ]
+
+
+BOTH = replace(
+    FULL, requests=930, realtime_requests=25, rounds=2, cost_usd=1.6, realtime_cost_usd=0.1, realtime_usd=3.1, lost=3
+)
+REALTIME = replace(
+    FULL, requests=25, realtime_requests=25, batches=0, cost_usd=0.1, realtime_cost_usd=0.1, realtime_usd=0.1,
+    hours_to_sla=None,
+)  # fmt: skip
+LANES: list[Any] = [
+    pytest.param(
+        replace(FULL, batches=1), "905 in 1 batch, 1 round", "$1.5000 (real-time price: $3.0000, saved 50%)", id="batch"
+    ),
+    pytest.param(
+        BOTH, "905 in 2 batches and 25 in real time, 2 rounds",
+        "$1.6000 ($1.5000 in batches, saved 50% of the real-time price of $3.0000; $0.1000 in real time)", id="both",
+    ),
+    pytest.param(REALTIME, "25 in real time, 1 round", "$0.1000 (real-time price)", id="real-time"),
+    pytest.param(
+        replace(REALTIME, requests=125, batches=2, rounds=2), "100 in 2 batches and 25 in real time, 2 rounds",
+        "$0.1000 (real-time price)", id="all-batches-given-up",
+    ),
+    pytest.param(EMPTY, "0 in 0 batches, 0 rounds", "$0.0000", id="nothing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("summary", "sent", "cost"), LANES)
+def test_requests_and_cost_are_told_by_lane(summary: Summary, sent: str, cost: str) -> None:
+    rows = dict(summary.rows())
+    assert (rows["requests sent"], rows["cost"]) == (sent, cost)
+
+
+def test_the_saving_is_that_of_what_went_as_batches() -> None:
+    numbers = BOTH.numbers()
+    lanes = {name: numbers[name] for name in ("batch_requests", "realtime_requests", "realtime_cost_usd", "lost")}
+    assert lanes == {"batch_requests": 905, "realtime_requests": 25, "realtime_cost_usd": 0.1, "lost": 3}
+    assert (numbers["batch_cost_usd"], numbers["saved_usd"]) == pytest.approx((1.5, 1.5))
+    assert REALTIME.saved_usd == 0
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [(3, "3 answers may have been paid and were lost"), (1, "1 answer may have")]
+)
+def test_answers_that_may_have_been_paid_and_were_lost_are_shown(lost: int, words: str) -> None:
+    assert words in dict(replace(FULL, lost=lost).rows())["lost in real time"]
+    assert "lost in real time" not in dict(FULL.rows())
 
 
 def test_a_snapshot_that_sent_nothing_has_no_rates() -> None:

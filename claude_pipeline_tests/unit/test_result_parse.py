@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 from claude_pipeline.chunk import INDEX
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.lane.api_error import verdict_of
-from claude_pipeline.result import BatchFacts, OutputReader, Parsed, output_fields, parse_results
+from claude_pipeline.result import AskedFacts, OutputReader, Parsed, output_fields, parse_results
 from claude_pipeline_tests.conftest import NOW
 from claude_pipeline_tests.factory import make_workload
 
+CREATED = NOW - timedelta(hours=1)
 TAG = "0123abcd-0123456789abcdef"
 USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3}
 SCHEMA = {
@@ -51,8 +53,9 @@ def index_of(count: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, INDEX.types, strict=True)], schema=INDEX)
 
 
-def cost_units(model: str, usage: Mapping[str, Any]) -> int | None:
+def cost_units(model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
     assert isinstance(usage, dict)
+    assert at == CREATED
     tokens = usage.get("output_tokens")
     return 100 * tokens if isinstance(tokens, int) else None
 
@@ -66,16 +69,17 @@ def parse(
     output: dict[str, Any] | None = None,
 ) -> Parsed:
     workload = make_workload(output=output)
-    facts = BatchFacts(
+    facts = AskedFacts(
         snapshot="2026-11-22.1", chunk="r2-0001", attempt=2, tag=TAG, batch_id="msgbatch_1", model="claude-asked",
-        max_tokens=64, answered_at=NOW, counts={"succeeded": requests} if counts is None else counts,
+        max_tokens=64, answered_at=NOW, counts={"succeeded": requests} if counts is None else counts, billed_at=CREATED,
     )  # fmt: skip
     (folder / "raw.jsonl").write_bytes(data)
     reader = OutputReader(workload.output, output_fields(workload))
-    return parse_results(
-        folder / "raw.jsonl", index_of(requests), facts, reader, cost_units=cost_units,
-        verdict_of=lambda kind, text: verdict_of(kind, text).value,
-    )  # fmt: skip
+    with (folder / "raw.jsonl").open("rb") as raw:
+        return parse_results(
+            raw, index_of(requests), facts, reader, cost_units=cost_units,
+            verdict_of=lambda kind, text: verdict_of(kind, text).value,
+        )  # fmt: skip
 
 
 def only(

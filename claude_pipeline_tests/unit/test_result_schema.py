@@ -9,7 +9,7 @@ import pytest
 
 from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.result import attempts_schema, check_names, merged_schema, output_fields, own_names
-from claude_pipeline.result.schema import arrow_type
+from claude_pipeline.result.schema import arrow_type, comment_of
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests.factory import make_workload
 
@@ -22,7 +22,15 @@ TYPES: list[Any] = [
     ({"type": ["integer", "null"]}, pa.int64()),
     ({"type": ["integer", "string"]}, pa.string()),
     ({"type": "null"}, pa.string()),
-    ({"enum": [1, 2]}, pa.string()),
+    ({"enum": [1, 2]}, pa.int64()),
+    ({"enum": ["a", None]}, pa.string()),
+    ({"enum": [1, 2.5, None]}, pa.float64()),
+    ({"enum": [True, False]}, pa.bool_()),
+    ({"enum": [1, "a"]}, pa.string()),
+    ({"const": 3}, pa.int64()),
+    ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, pa.int64()),
+    ({"oneOf": [{"type": "null"}, {"type": "array", "items": {"enum": [1]}}]}, pa.list_(pa.int64())),
+    ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, pa.string()),
     ({"type": "array", "items": {"type": "number"}}, pa.list_(pa.float64())),
     ({"type": "array"}, pa.list_(pa.string())),
     ({"type": "object"}, pa.string()),
@@ -39,6 +47,40 @@ TYPES: list[Any] = [
 @pytest.mark.parametrize(("schema", "expected"), TYPES, ids=[str(schema)[:60] for schema, _ in TYPES])
 def test_a_json_schema_has_this_column_type(schema: dict[str, Any], expected: pa.DataType) -> None:
     assert arrow_type(schema) == expected
+
+
+ROOT = {
+    "$defs": {"money": {"type": "object", "properties": {"amount": {"type": "number"}}}, "me": {"$ref": "#/$defs/me"}}
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        pytest.param({"$ref": "#/$defs/money"}, pa.struct([("amount", pa.float64())]), id="defined"),
+        pytest.param({"anyOf": [{"$ref": "#/$defs/money"}, {"type": "null"}]}, pa.struct([("amount", pa.float64())]),
+                     id="defined-or-null"),
+        pytest.param({"$ref": "#/$defs/nowhere"}, pa.string(), id="leads-nowhere"),
+        pytest.param({"$ref": "#/$defs/me"}, pa.string(), id="leads-to-itself"),
+        pytest.param({"type": "array", "items": {"$ref": "#/$defs/me"}}, pa.list_(pa.string()), id="within-a-list"),
+    ],
+)  # fmt: skip
+def test_a_reference_is_followed(schema: dict[str, Any], expected: pa.DataType) -> None:
+    assert arrow_type(schema, ROOT) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        pytest.param({"type": "string"}, "the answer's property queue", id="nothing-said"),
+        pytest.param({"type": "string", "description": "Which team."}, "Which team", id="described"),
+        pytest.param({"enum": ["a", 1, None]}, "one of a, 1, None", id="enum"),
+        pytest.param({"description": "Which team", "enum": ["a", "b"]}, "Which team; one of a, b", id="both"),
+        pytest.param({"$ref": "#/$defs/money"}, "the answer's property queue", id="reference"),
+    ],
+)
+def test_a_field_says_what_the_schema_says_of_it(schema: dict[str, Any], expected: str) -> None:
+    assert comment_of("queue", schema, ROOT) == expected
 
 
 def workload(*properties: str) -> Workload:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import anthropic
+import httpx2
 import pytest
 
 from claude_pipeline.simulator import Options, Simulator, running
@@ -185,3 +186,34 @@ NEAREST = {"tier9": "tier", "Scal": "scale", "starter": "start", "custm": "custo
 def test_an_unknown_tier_is_refused_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean {near}"):
         find_tier(name)
+
+
+def test_limits_changed_by_order_hold_at_once_and_until_a_reset(poor: Simulator) -> None:
+    with connected(poor) as client:
+        before = client.messages.with_raw_response.create(**params("1")).headers
+        ordered = httpx2.post(f"{poor.base_url}/_simulator/limits", json={"share": 0.5})
+        after = client.messages.with_raw_response.create(**params("2")).headers
+        poor.reset()
+        again = client.messages.with_raw_response.create(**params("3")).headers
+    assert (ordered.status_code, ordered.json()) == (200, {"share": 0.5, "told": True})
+    told = [int(headers["anthropic-ratelimit-requests-limit"]) for headers in (before, after, again)]
+    assert told == [50, 25, 50]
+    assert int(after["anthropic-ratelimit-requests-remaining"]) == 24
+
+
+def test_limits_may_be_kept_and_not_told(poor: Simulator) -> None:
+    poor.limit(1.0, told=False)
+    with connected(poor) as client:
+        headers = client.messages.with_raw_response.create(**params()).headers
+        assert not [name for name in headers if name.startswith("anthropic-ratelimit")]
+        assert "retry-after" in used_up(client).response.headers
+
+
+@pytest.mark.parametrize("order", [{"share": 0}, {"share": 2}, {"share": True}, {"told": 1}, {"shares": 1}, [1]])
+def test_a_wrong_order_changes_no_limit(poor: Simulator, order: object) -> None:
+    refused = httpx2.post(f"{poor.base_url}/_simulator/limits", json=order)
+    assert refused.status_code == 400
+    assert "give" in refused.json()["error"]
+    with connected(poor) as client:
+        headers = client.messages.with_raw_response.create(**params()).headers
+    assert headers["anthropic-ratelimit-requests-limit"] == "50"

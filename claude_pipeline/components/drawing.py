@@ -1,0 +1,49 @@
+"""The pictures beside a materialization, as Markdown with the SVG inside: nothing is fetched to show them."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import dagster as dg
+
+from claude_pipeline.ledger import SnapshotRow
+from claude_pipeline.picture import CostDay, Flow, Look, draw_cost, draw_throughput, draw_turnarounds, markdown_image
+from claude_pipeline.sql import literal
+from claude_pipeline.stage.desk import Desk
+from claude_pipeline.warehouse import ask_ops
+from claude_pipeline.workload import Workload
+
+DAYS = 30
+
+
+def pictures(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dg.MetadataValue:
+    """Throughput of a snapshot; cost and turnaround of its workload over the last days that anything was billed."""
+    ask = partial(ask_ops, rows=desk.ledger.dump, scratch=desk.home.scratch(), workload=workload.name)
+    flows = ask(
+        ["throughput"],
+        """SELECT minute, lane::VARCHAR, sum(requests_per_min), sum(input_tokens_per_min + output_tokens_per_min),
+                  bool_or(estimated) FROM ops.throughput GROUP BY ALL ORDER BY ALL""",
+        snapshot=snapshot.id,
+    )
+    costs = ask(
+        ["costs"],
+        f"""SELECT day, model, sum(cost_usd) FROM ops.costs
+            WHERE day IN (SELECT DISTINCT day FROM ops.costs ORDER BY day DESC LIMIT {DAYS}) GROUP BY ALL ORDER BY ALL""",
+    )
+    hours = ask(
+        ["batches"],
+        f"""SELECT turnaround_seconds / 3600 FROM ops.batches WHERE workload = {literal(workload.name)}
+            AND turnaround_seconds IS NOT NULL AND ended_at > (SELECT max(ended_at) FROM ops.batches) - INTERVAL {DAYS} DAY""",
+    )
+    drawn = {
+        "throughput": draw_throughput([Flow(*row) for row in flows], Look("throughput")),
+        "cost_by_day": draw_cost([CostDay(*row) for row in costs], Look("cost")),
+        "batch_turnaround": draw_turnarounds([row[0] for row in hours], Look("turnaround")),
+    }
+    return dg.MetadataValue.md("\n\n".join(markdown_image(_sized(svg), name) for name, svg in drawn.items()))
+
+
+def _sized(svg: str) -> str:
+    """With a width and a height of its own: the dialog that shows it is as wide as what is in it."""
+    return re.sub(r'<svg ([^>]*viewBox="0 0 ([\d.]+) ([\d.]+)")', r'<svg width="\2" height="\3" \1', svg, count=1)

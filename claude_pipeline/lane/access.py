@@ -1,0 +1,75 @@
+"""The key and the address: where they come from, whether they may be used, and the SDK's clients over them.
+
+The only module that sees the key. Both clients come with the SDK's retries (a lost answer may hide what
+was paid), redirects (they would take the key elsewhere) and telemetry off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from claude_pipeline.errors import KeyRefused, SettingInvalid
+from claude_pipeline.settings import is_loopback
+
+if TYPE_CHECKING:
+    import anthropic
+
+CONNECTIONS_MAX = 4096  # of the real-time lane; its queue holds back long before, and without a number aiohttp says 100
+IDLE_SECONDS = 5.0  # then a connection is closed: a POST on one that the server gives up just then would be lost
+
+
+def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic:
+    """The SDK's client from the environment, for batches.
+
+    Raises:
+        KeyRefused: there is no key.
+        SettingInvalid: the key or the base URL cannot be used.
+    """
+    arguments = _arguments(environment)
+    import anthropic
+
+    return anthropic.Anthropic(**arguments, http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
+
+
+def connect_async(environment: Mapping[str, str] | None = None) -> anthropic.AsyncAnthropic:
+    """The SDK's asynchronous client over aiohttp, for the real-time lane; it belongs to one event loop. Raises as `connect`."""
+    arguments = _arguments(environment)
+    import anthropic
+    import httpx2
+
+    limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
+    http = anthropic.DefaultAioHttpClient(follow_redirects=False, limits=limits)
+    return anthropic.AsyncAnthropic(**arguments, http_client=http)
+
+
+def check_access(key: str, base_url: str | None) -> None:
+    """Whether key and address may be used at all, before anything is sent."""
+    if not key:
+        raise KeyRefused(
+            "ANTHROPIC_API_KEY is not set; export it, or start `claude-pipeline simulate` and set the two variables "
+            "it prints"
+        )
+    if key != key.strip():
+        raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
+    try:
+        parts = urlsplit(base_url or "https://")
+    except ValueError:
+        raise SettingInvalid(f"ANTHROPIC_BASE_URL is no URL: {base_url!r}") from None
+    if parts.scheme not in {"http", "https"}:
+        raise SettingInvalid(
+            f"ANTHROPIC_BASE_URL must start with https:// (or http:// on this machine), got {base_url!r}"
+        )
+    if parts.scheme == "http" and not is_loopback(base_url or ""):
+        raise SettingInvalid(
+            f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://"
+        )
+
+
+def _arguments(environment: Mapping[str, str] | None) -> dict[str, Any]:
+    env = os.environ if environment is None else environment
+    key, base_url = env.get("ANTHROPIC_API_KEY", ""), env.get("ANTHROPIC_BASE_URL") or None
+    check_access(key or env.get("ANTHROPIC_AUTH_TOKEN", ""), base_url)
+    return {"api_key": key or None, "base_url": base_url, "max_retries": 0, "open_telemetry": False}

@@ -1,0 +1,172 @@
+"""Result lines of a chunk -> its files of rows, and what the ledger is told of them: alike in both lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from claude_pipeline.catalog import UNITS_PER_USD, Lane, Usage
+from claude_pipeline.errors import CatalogMissing, LedgerDamaged
+from claude_pipeline.home import sha256_of, written
+from claude_pipeline.lane.api_error import verdict_of
+from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
+from claude_pipeline.result import AskedFacts, OutputReader, Parsed, output_fields, parse_results, write_answered
+from claude_pipeline.result.schema import MOMENT
+from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.question import cascade_of, moves_on
+from claude_pipeline.workload import Workload
+
+BILLED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
+
+
+def index_of(desk: Desk, chunk: ChunkRow) -> pa.Table:
+    """Who asks what in a chunk. Raises LedgerDamaged where it is not what was cut."""
+    path = desk.path(chunk.index_path)
+    if not path.exists() or sha256_of(path) != chunk.index_sha256:
+        raise LedgerDamaged(f"{chunk.index_path} is not what was cut (sha256 differs); restore it from a backup")
+    return pq.read_table(path).combine_chunks()
+
+
+def read_answers(desk: Desk, workload: Workload, raw: Iterable[bytes], index: pa.Table, facts: AskedFacts) -> Parsed:
+    """One row per request of a chunk, priced and checked. Raises ResultsIncomplete."""
+    reader = OutputReader(workload.output, output_fields(workload))
+    pricing = Pricing(desk, facts.model, facts.lane)
+    return parse_results(raw, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A chunk's answers on disk."""
+
+    parts: Sequence[Part]
+    spend: tuple[Spend, ...]
+    moves_on: int
+
+    def collected(self, parsed: Parsed, *, kept_units: int, stop: bool = False, lost: int = 0) -> Collected:
+        """For the ledger. `stop`: what lines said of the account stops it."""
+        return Collected(
+            succeeded=parsed.outcomes["succeeded"],
+            errored=parsed.outcomes["errored"],
+            canceled=parsed.outcomes["canceled"],
+            expired=parsed.outcomes["expired"],
+            retryable=parsed.retryable,
+            invalid=parsed.invalid,
+            spend=self.spend,
+            stopped=len(parsed.stops),
+            stop=parsed.stops[0] if parsed.stops and stop else None,
+            kept_units=kept_units,
+            moves_on=self.moves_on,
+            lost=lost,
+        )
+
+
+def keep(desk: Desk, workload: Workload, chunk: ChunkRow, parsed: Parsed) -> Kept:
+    """Write the rows of a chunk, and the merged rows of those that succeeded."""
+    snapshot = desk.ledger.snapshot(chunk.workload, chunk.snapshot)
+    assert snapshot is not None
+    attempts_path, answered_path = _write(desk, workload, snapshot, chunk, parsed)
+    parts = [_part(desk, chunk, "attempts", attempts_path, chunk.requests)]
+    if answered_path is not None:
+        parts.append(_part(desk, chunk, "answered", answered_path, parsed.outcomes["succeeded"]))
+    lane: Lane = "batch" if chunk.batch_id is not None else "realtime"
+    spend = _spend(parsed.table, lane, _billed_at(desk, chunk))
+    return Kept(parts, spend, moves_on(desk, snapshot, chunk, attempts_path))
+
+
+def _billed_at(desk: Desk, chunk: ChunkRow) -> datetime | None:
+    """When a batch was created; None for real time, where each answer has its own moment."""
+    batch = desk.ledger.batch(chunk.batch_id) if chunk.batch_id is not None else None
+    return None if batch is None else batch.created_at
+
+
+def _verdict(error_type: str, message: str) -> str:
+    return verdict_of(error_type, message).value
+
+
+class Pricing:
+    """Costs of a chunk's answers: by the answer's model, at the moment that counts for its lane."""
+
+    def __init__(self, desk: Desk, model: str, lane: Lane) -> None:
+        self._desk, self._asked, self._lane = desk, model, lane
+        self._rates: dict[tuple[str, str | None, date], Any] = {}
+
+    def cost_units(self, model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
+        """Cost in 1e-10 USD; None where the API reported no usage, or nobody knows when: unknown is not free."""
+        fresh, out = usage.get("input_tokens"), usage.get("output_tokens")
+        if not isinstance(fresh, int) or not isinstance(out, int) or at is None:
+            return None
+        geo = usage.get("inference_geo")
+        rates = self._rates.get((model, geo, at.date())) or self._find(model, geo, at)
+        writes = usage.get("cache_creation_input_tokens") or 0
+        hour = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+        reads = usage.get("cache_read_input_tokens") or 0
+        return int(rates.cost_units(Usage(fresh, out, writes - hour, hour, reads)))
+
+    def _find(self, model: str, geo: str | None, at: datetime) -> Any:
+        """The answer's model; where the catalogue does not know it, the one that was asked."""
+        for name in (model, self._asked):
+            try:
+                price = self._desk.catalog.price(self._desk.catalog.model(name).id, at)
+            except CatalogMissing:
+                continue
+            rates = self._rates[model, geo, at.date()] = price.rates(lane=self._lane, geo=geo)
+            return rates
+        raise CatalogMissing(f"no price for {model}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
+
+
+def _write(
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, chunk: ChunkRow, parsed: Parsed
+) -> tuple[Path, Path | None]:
+    """The attempts, and the merged rows of those that succeeded; under a cascade the merge decides which those are."""
+    attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
+    with written(attempts) as temporary:
+        pq.write_table(parsed.table, temporary, compression="zstd", write_page_checksum=True)
+    cascade = None if snapshot.plan_path is None else cascade_of(desk.path(snapshot.plan_path))
+    if not parsed.outcomes["succeeded"] or cascade is not None:
+        return attempts, None
+    answered = desk.home.merged(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
+    with written(answered) as temporary:
+        write_answered(parsed.table, desk.path(snapshot.path), snapshot.id, output_fields(workload), temporary)
+    return attempts, answered
+
+
+def _spend(table: pa.Table, lane: Lane, billed_at: datetime | None) -> tuple[Spend, ...]:
+    """What was billed, by model, and in real time by minute: succeeded requests only."""
+    billed = table.filter(pc.equal(table.column("outcome"), "succeeded"))
+    if billed.num_rows == 0:
+        return ()
+    minutes = pc.floor_temporal(billed.column("answered_at"), unit="minute") if billed_at is None else None
+    billed = billed.append_column("minute", minutes if minutes is not None else pa.nulls(billed.num_rows, MOMENT))
+    sums = [(name, "sum") for name in (*BILLED, "cost_usd")]
+    grouped = billed.group_by(["model", "minute"]).aggregate([*sums, ("row", "count")]).to_pylist()
+    return tuple(
+        Spend(
+            model=row["model"],
+            lane=lane,
+            billed_at=billed_at or row["minute"],
+            requests=row["row_count"],
+            cost_units=round((row["cost_usd_sum"] or 0.0) * UNITS_PER_USD),
+            **{name: int(row[f"{name}_sum"] or 0) for name in BILLED},
+        )
+        for row in grouped
+    )
+
+
+def _part(desk: Desk, chunk: ChunkRow, kind: str, path: Path, rows: int) -> Part:
+    return Part(
+        path=desk.home.relative(path),
+        kind=kind,
+        workload=chunk.workload,
+        snapshot=chunk.snapshot,
+        plan_number=chunk.plan_number,
+        chunk_id=chunk.id,
+        rows=rows,
+        sha256=sha256_of(path),
+    )

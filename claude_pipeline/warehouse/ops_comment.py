@@ -1,0 +1,47 @@
+"""What columns of the `ops` tables mean that mean the same in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OPS_COMMENTS: Mapping[str, str] = {
+    "workload": "the workload's name: the schema of its results",
+    "snapshot": "as 2026-11-22.1: its partition and a number; as in the results of the workload",
+    "partition": "the time window that the snapshot is of, as in Dagster",
+    "number": "from 1 within the partition; rises when its records changed",
+    "state": "where it stands now",
+    "records": "records of the dataset",
+    "succeeded": "how many were answered",
+    "created_at": "UTC; when it began to be: of a batch by the API's clock, else by ours",
+    "planned_at": "UTC; when it was decided what must be asked",
+    "merged_at": "UTC; when its last merge was made; null before the first",
+    "canceled_at": "UTC; when a person canceled it",
+    "chunk": "as r1-0007: its round and a number within the snapshot",
+    "round": "how often its records were asked by then, from 1",
+    "model": "the model that was asked",
+    "lane": "ENUM ops.lane: batch or realtime",
+    "requests": "how many requests it holds",
+    "size_bytes": "of its requests as they are sent",
+    "batch_id": "the Message Batch's id at the API; null in real time",
+    "errored": "requests that the API answered with an error",
+    "canceled": "requests that were canceled before they were asked",
+    "expired": "requests that were not asked within the 24 h",
+    "input_tokens": "tokens that were read",
+    "output_tokens": "tokens of the answers",
+    "cache_write_tokens": "input written to the prompt cache",
+    "cache_read_tokens": "input read from the prompt cache",
+    "cost_usd": "USD billed",
+    "error_type": "why the API refused it as a whole; null where it did not",
+    "error_message": "the same in words",
+    "moved_at": "UTC; its last change of state",
+    "collected_at": "UTC; when its answers were read",
+    "status": "the API's: in_progress, canceling or ended",
+    "ended_at": "UTC; when it ended, by the API's clock; null while it runs",
+    "day": "UTC day",
+    "minute": "UTC; its beginning",
+    "input_tokens_per_min": "all input, cache writes and reads included",
+    "output_tokens_per_min": "tokens of the answers",
+    "id": "rises with time",
+    "move": "what happened",
+    "detail": "more of it, in words or as JSON",
+}
