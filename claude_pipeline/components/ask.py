@@ -19,8 +19,6 @@ from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
 
-PROGRESS_SECONDS = 10.0
-
 
 def build_ask(workload: Workload) -> dg.JobDefinition:
     """The job `<w>_ask`, which the controller launches."""
@@ -53,7 +51,7 @@ def ask_and_tell(
     keys: Collection[str] | None,
 ) -> Asked:
     """Ask chunks in real time; log how far it is, and a materialization for each chunk that is answered."""
-    done = ask(desk, workload, walls(desk, workload), keys, tell=_told_now_and_then(context))
+    done = ask(desk, workload, walls(desk, workload), keys, tell=_told_now_and_then(context, desk.waits.progress))
     add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk, _ in done.done])
     chunks = [chunk for chunk, _ in done.done]
     tags = run_tags(workload, snapshots=[c.snapshot for c in chunks], chunks=[c.partition_key for c in chunks])
@@ -77,13 +75,15 @@ def ask_and_tell(
     return done
 
 
-def _told_now_and_then(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[AskingRow], None]:
+def _told_now_and_then(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, seconds: float
+) -> Callable[[AskingRow], None]:
     next_at = 0.0
 
     def tell(row: AskingRow) -> None:
         nonlocal next_at
         if time.monotonic() >= next_at:
-            next_at = time.monotonic() + PROGRESS_SECONDS
+            next_at = time.monotonic() + seconds
             context.log.info(told_of(row))
 
     return tell

@@ -26,6 +26,7 @@ from claude_pipeline.lane.limiter import Limiter
 from claude_pipeline.lane.message_client import MessageClient, json_object
 from claude_pipeline.lane.queue import RequestQueue
 from claude_pipeline.lane.reply import Fate, Question, Reply, TokenUse
+from claude_pipeline.lane.waits import USUAL, Waits
 
 READ_AHEAD = 256  # requests taken of the iterable and not yet in a pool's queue
 LOST_MAX = 3  # answers of one request that may be lost before it is given up: each may have been paid
@@ -64,6 +65,7 @@ def realtime(
     max_in_flight: int = MOST,
     attempts: int = ATTEMPTS,
     catalog: Catalog | None = None,
+    waits: Waits = USUAL,
 ) -> Answers:
     """Ask Claude many questions, never faster than the account's tier allows; answers come as they are there.
 
@@ -73,7 +75,7 @@ def realtime(
     `requests` gives params of the Messages API, or pairs of a key of yours and params; it is read as far as
     can be asked, so it may be endless, and asynchronous. `max_in_flight` and the limits are for each pool of
     models. `attempts` is how often one request may fail for a reason of its own. The key is that of
-    `ANTHROPIC_API_KEY`. A pause that the API asks for is kept, however long.
+    `ANTHROPIC_API_KEY`. A pause that the API asks for is kept, however long; `waits` are the other waits.
 
     Also `async for ... in await realtime(...)`. `async with realtime(...) as answers` closes everything as soon
     as it is left; without it a loop that is broken off is closed when Python lets go of it.
@@ -88,7 +90,7 @@ def realtime(
     if max_in_flight < 1:
         raise UsageError(f"max_in_flight={max_in_flight}: at least one request must be allowed in flight")
     known = catalog or load()
-    return Answers(_Call(requests, known.tier(tier), known, max_in_flight, attempts))
+    return Answers(_Call(requests, known.tier(tier), known, max_in_flight, attempts, waits))
 
 
 class Answers:
@@ -151,16 +153,18 @@ class _Feed:
 class _Call:
     """One call: reads requests, gives each to the queue of its pool, hands over what comes back."""
 
-    def __init__(self, requests: Requests, tier: Tier, catalog: Catalog, most: int, attempts: int) -> None:
+    def __init__(
+        self, requests: Requests, tier: Tier, catalog: Catalog, most: int, attempts: int, waits: Waits
+    ) -> None:
         self._requests, self._tier, self._catalog = requests, tier, catalog
-        self._most, self._attempts = most, attempts
+        self._most, self._attempts, self._waits = most, attempts, waits
         self._feeds: dict[str, _Feed] = {}
         self._queues: list[RequestQueue] = []
         self._error: BaseException | None = None
         self._stopped = False  # by the account
 
     async def answers(self) -> AsyncGenerator[Answer, None]:
-        async with MessageClient(_utc_now) as client:
+        async with MessageClient(_utc_now, waits=self._waits) as client:
             self._client = client
             self._ready: asyncio.Queue[Answer | None] = asyncio.Queue(1)
             work = asyncio.create_task(self._work())
@@ -229,7 +233,12 @@ class _Call:
             known = self._model(model)
             limiter = Limiter(None if known is None else self._tier.rate(known))
             queue = RequestQueue(
-                self._ask, limiter, Concurrency(self._most), attempts=self._attempts, patience_seconds=math.inf
+                self._ask,
+                limiter,
+                Concurrency(self._most, self._waits),
+                attempts=self._attempts,
+                patience_seconds=math.inf,
+                waits=self._waits,
             )
             feed = self._feeds[pool] = _Feed()
             self._queues.append(queue)

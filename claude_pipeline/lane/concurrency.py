@@ -13,23 +13,22 @@ from __future__ import annotations
 from math import ceil
 
 from claude_pipeline.lane.expectation import Mean
+from claude_pipeline.lane.waits import USUAL, Waits
 
 MOST = 1000
 FIRST = 4  # requests in flight before anything is known
 HEADROOM = 1.5
-GROW_SECONDS = 2.0  # between two growths
-CALM_SECONDS = 5.0  # from a cut to the next growth
 GROWTH, GROWTH_AFTER_CUT = 2.0, 1.25
 CUT, CUT_LIMITED = 0.5, 0.8  # after an overload; after a 429, where the rate was at fault
 TIMEOUT_TIMES = 10.0  # the slowest answer seen lately
-TIMEOUT_SECONDS_MIN, TIMEOUT_SECONDS_MAX = 60.0, 600.0
 LATELY_SECONDS = 300.0
 
 
 class Concurrency:
     """The limit of requests in flight, and how long one may take; `most` is the caller's wall."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, waits: Waits = USUAL) -> None:
+        self._waits = waits
         if most < 1:
             raise ValueError(f"most={most}: at least one request must be allowed in flight")
         self._most = most
@@ -51,7 +50,7 @@ class Concurrency:
         if in_flight >= int(self._window) and now >= self._grow_at:
             growth = GROWTH if self._window < self._threshold else GROWTH_AFTER_CUT
             self._window = min(self._most, max(self._window * growth, self._window + 1))
-            self._grow_at = now + GROW_SECONDS
+            self._grow_at = now + self._waits.growth
 
     def answered(self, latency_seconds: float, now: float) -> None:
         if self._latency is None:
@@ -69,7 +68,7 @@ class Concurrency:
         What was sent before the last cut is of the same episode.
         """
         if sent_at > self._cut_at:
-            self._cut_at, self._grow_at = now, now + CALM_SECONDS
+            self._cut_at, self._grow_at = now, now + self._waits.calm
             self._window = self._threshold = max(
                 1.0, min(self._window, in_flight + 1) * (CUT_LIMITED if limited else CUT)
             )
@@ -77,12 +76,12 @@ class Concurrency:
     def begin_again(self, now: float) -> None:
         """As at the start: a few, doubled while they are used up."""
         self._window = float(min(FIRST, self._most))
-        self._cut_at, self._grow_at = now, now + GROW_SECONDS
+        self._cut_at, self._grow_at = now, now + self._waits.growth
 
     def timeout_seconds(self, tries: int) -> float:
         """Longer for a question that was lost before, lest a slow answer is paid again and again."""
         slowest = max(self._slowest, self._slowest_before)
         if slowest == 0.0:
-            return TIMEOUT_SECONDS_MAX
-        usual = max(TIMEOUT_TIMES * slowest, TIMEOUT_SECONDS_MIN)
-        return min(usual * 2.0 ** min(tries, 8), TIMEOUT_SECONDS_MAX)
+            return self._waits.answer_most
+        usual = max(TIMEOUT_TIMES * slowest, self._waits.answer_least)
+        return min(usual * 2.0 ** min(tries, 8), self._waits.answer_most)

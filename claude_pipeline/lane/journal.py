@@ -66,7 +66,7 @@ class Journal:
         self._group = GroupSync(self._sync)
 
     @classmethod
-    def open(cls, path: Path, key: str, requests: int) -> Self:
+    def open(cls, path: Path, key: str, requests: int, *, line_bytes_max: int = LINE_BYTES_MAX) -> Self:
         """Read what a journal knows, cut off a torn end, and go on writing it; made where there is none.
 
         Raises:
@@ -77,7 +77,7 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             journal = cls(path, key, requests, descriptor)
-            journal._replay()
+            journal._replay(line_bytes_max)
             if new:
                 sync_folder(path.parent)
         except BaseException:
@@ -189,9 +189,9 @@ class Journal:
                 raise
             crash_point("journal.after_fsync")
 
-    def _replay(self) -> None:
+    def _replay(self, line_bytes_max: int) -> None:
         with self.path.open("rb") as file:
-            for payload, size in _lines(file):
+            for payload, size in _lines(file, line_bytes_max):
                 self._size += size
                 if payload is None or not self._take(payload):
                     self.dropped += 1
@@ -298,12 +298,12 @@ def _text(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes | None, int]]:
+def _lines(file: BinaryIO, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tuple[bytes | None, int]]:
     """What each whole line holds, and its size in bytes; None for one whose checksum is wrong."""
-    while line := file.readline(LINE_BYTES_MAX):
+    while line := file.readline(line_bytes_max):
         size = len(line)
         if not line.endswith(b"\n"):
-            while piece := file.readline(LINE_BYTES_MAX):  # too long to be a line
+            while piece := file.readline(line_bytes_max):  # too long to be a line
                 size += len(piece)
                 if piece.endswith(b"\n"):
                     yield None, size

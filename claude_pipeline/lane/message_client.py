@@ -29,13 +29,13 @@ import orjson
 from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.headers import rates_told, retry_after_seconds
 from claude_pipeline.lane.reply import Fate, Reply, TokenUse
+from claude_pipeline.lane.waits import USUAL, Waits
 
 if TYPE_CHECKING:
     import anthropic
     import httpx2
 
 MESSAGES = "/v1/messages"
-CONNECT_SECONDS = 30.0  # to a connection, names and TLS included
 DOUBTFUL_STATUSES = frozenset({408, 409})
 # Without the API's JSON these come from the edge before the API saw the request (413: Cloudflare, SDK 2.12).
 CLEAR_STATUSES = {404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
@@ -48,9 +48,13 @@ class MessageClient:
     """
 
     def __init__(
-        self, clock: Callable[[], datetime], *, connect: Callable[[], anthropic.AsyncAnthropic] = connect_async
+        self,
+        clock: Callable[[], datetime],
+        *,
+        connect: Callable[[], anthropic.AsyncAnthropic] = connect_async,
+        waits: Waits = USUAL,
     ) -> None:
-        self._clock, self._connect = clock, connect
+        self._clock, self._connect, self._waits = clock, connect, waits
         self._sdk: anthropic.AsyncAnthropic | None = None
 
     async def __aenter__(self) -> Self:
@@ -77,10 +81,10 @@ class MessageClient:
             raise RuntimeError("the client is closed; ask inside `async with MessageClient(...)`")
         options: Any = {
             "headers": {"content-type": "application/json"},
-            "timeout": httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            "timeout": httpx2.Timeout(timeout_seconds, connect=self._waits.connect, pool=self._waits.connect),
         }
         try:
-            async with asyncio.timeout(CONNECT_SECONDS + timeout_seconds):
+            async with asyncio.timeout(self._waits.connect + timeout_seconds):
                 response = await self._sdk.post(MESSAGES, content=params, cast_to=httpx2.Response, options=options)
         except anthropic.APIStatusError as error:
             return self._refused(error.response)

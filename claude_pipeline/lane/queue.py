@@ -25,10 +25,10 @@ from claude_pipeline.lane.limiter import Cost, Limiter
 from claude_pipeline.lane.outcome import Outcome, outcome_of
 from claude_pipeline.lane.reply import Fate, Question, Reply
 from claude_pipeline.lane.storm import Storm
+from claude_pipeline.lane.waits import USUAL, Waits
 
 READ_AHEAD = 16  # questions read beyond the concurrency
 SETTLING_MAX = 112  # answers on their way to the disk
-BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.5, 60.0  # of a retry, doubled with each try
 LOOK_SECONDS = 1.0  # between two looks while the concurrency is used up
 RAMP_CODE = "ramp_limit_exceeded"
 OVERLOAD_STATUSES = frozenset({503, 504, 529})
@@ -101,11 +101,13 @@ class RequestQueue:
         attempts: int = 8,
         patience_seconds: float = 60.0,
         chance: Callable[[], float] = random.random,
+        waits: Waits = USUAL,
     ) -> None:
         self._ask, self.limiter, self._concurrency = ask, limiter, concurrency
         self._attempts, self._patience, self._chance = attempts, patience_seconds, chance
         self.tally = Tally()
-        self._storm = Storm()
+        self._storm = Storm(waits)
+        self._waits = waits
         self._stop_asked = False
         self._reset()
 
@@ -325,11 +327,11 @@ class RequestQueue:
         heapq.heappush(self._retries, (due_at, next(self._order), question))
 
     def _backoff(self, tries: int, reply: Reply, now: float) -> float:
-        doubled = BACKOFF_SECONDS * 2.0 ** min(tries - 1, 10) * (0.75 + 0.5 * self._chance())
+        doubled = self._waits.backoff * 2.0 ** min(tries - 1, 10) * (0.75 + 0.5 * self._chance())
         told = reply.retry_after_seconds or 0.0
         if told > self._patience:
             self.limiter.pause(now + told)
-        return max(min(doubled, BACKOFF_SECONDS_MAX), told)
+        return max(min(doubled, self._waits.backoff_most), told)
 
     def _learn(self, flight: _Flight, reply: Reply, outcome: Outcome, now: float) -> None:
         """What a reply says of limits, latency and the weather."""

@@ -27,11 +27,10 @@ from claude_pipeline.lane.journal import LOST, Journal
 from claude_pipeline.lane.message_client import MessageClient
 from claude_pipeline.lane.queue import Ended, RequestQueue, Tally
 from claude_pipeline.lane.reply import Fate, Question, Reply
+from claude_pipeline.lane.waits import USUAL, Waits
 
 if TYPE_CHECKING:
     import anthropic
-
-DRAIN_SECONDS = 30.0  # how long a person who stops it waits for what is in flight
 
 
 @dataclass
@@ -72,7 +71,9 @@ class Asking:
         *,
         connect: Callable[[], anthropic.AsyncAnthropic],
         clock: Callable[[], datetime],
+        waits: Waits = USUAL,
     ) -> None:
+        self._waits = waits
         self._make_queues, self._connect, self._clock = queues, connect, clock
         self._finished: queue.SimpleQueue[AskedChunk] = queue.SimpleQueue()
         self._chunks: dict[int, AskedChunk] = {}
@@ -104,7 +105,7 @@ class Asking:
 
     def wait(self) -> None:
         """Wait until the loop has ended; what is in flight for too long is given up, and counts as lost."""
-        self._thread.join(DRAIN_SECONDS)
+        self._thread.join(self._waits.drain)
         if self._thread.is_alive():
             self._given_up = True
             self._call(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
@@ -178,7 +179,7 @@ class Asking:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        async with MessageClient(self._clock, connect=self._connect) as client:
+        async with MessageClient(self._clock, connect=self._connect, waits=self._waits) as client:
 
             async def ask(question: Question, timeout_seconds: float) -> Reply:
                 return await client.ask(question.params, timeout_seconds)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from claude_pipeline.lane.waits import USUAL, Waits
+
 QUESTIONS = 8  # that failed, where there are so many: of fewer it may be their own fault
-FIRST_PAUSE_SECONDS = 5.0
-PAUSE_SECONDS_MAX = 60.0
 JITTER = 0.25
 PATIENT_PAUSES = 8  # about seven minutes; after them the questions asked at a time double
 
@@ -19,7 +19,8 @@ PATIENT_PAUSES = 8  # about seven minutes; after them the questions asked at a t
 class Storm:
     """A failure makes it possible; it is one once half of what was sent since has failed and none was answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Waits = USUAL) -> None:
+        self._waits = waits
         self._calm()
 
     def _calm(self) -> None:
@@ -70,7 +71,7 @@ class Storm:
                 return False
         elif len(self._questions) < min(QUESTIONS, others + 1) or 2 * self._failed < self._sent:
             return False
-        pause = min(FIRST_PAUSE_SECONDS * 2.0**self._pauses, PAUSE_SECONDS_MAX) * (1.0 + JITTER * chance)
+        pause = min(self._waits.storm * 2.0**self._pauses, self._waits.storm_most) * (1.0 + JITTER * chance)
         self._paused_at, self._quiet_until = now, now + pause
         self._pauses += 1
         self._probes_left = 2 ** min(max(0, self._pauses - PATIENT_PAUSES), 10)

@@ -144,7 +144,9 @@ class _Session:
 
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        with Asking(self._queues, connect=self._desk.messages, clock=self._desk.clock) as asking:
+        with Asking(
+            self._queues, connect=self._desk.messages, clock=self._desk.clock, waits=self._desk.waits
+        ) as asking:
             try:
                 self._share.join(time.monotonic())
                 stopping = False
@@ -298,8 +300,9 @@ class _Session:
 
     def _queues(self, ask: Callable[..., object]) -> Mapping[str, RequestQueue]:
         most = 1 if self._probing else self._desk.settings.realtime_in_flight
+        waits = self._desk.waits
         return {
-            pool: RequestQueue(ask, limiter, Concurrency(most), patience_seconds=PATIENCE_SECONDS)  # type: ignore[arg-type]
+            pool: RequestQueue(ask, limiter, Concurrency(most, waits), patience_seconds=PATIENCE_SECONDS, waits=waits)  # type: ignore[arg-type]
             for pool, limiter in self._limiters.items()
         }
 

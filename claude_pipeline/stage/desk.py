@@ -14,6 +14,7 @@ from claude_pipeline.errors import SettingInvalid
 from claude_pipeline.home import Home
 from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.client import BatchClient
+from claude_pipeline.lane.waits import USUAL, Waits
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 
@@ -39,6 +40,7 @@ class Desk:
     client: BatchClient = field(default_factory=BatchClient)
     clock: Clock = utc_now
     messages: Connect = connect_async  # makes the client of the real-time lane, in the loop that uses it
+    waits: Waits = USUAL  # of the real-time lane
 
     @property
     def home(self) -> Home:

@@ -23,8 +23,7 @@ from claude_pipeline.ledger.ask_moves import pools_of
 from claude_pipeline.stage.desk import Desk
 
 PATIENCE_SECONDS = 60.0  # the API may ask to wait so long inside a session
-BEAT_SECONDS = 2.0
-JOIN_SECONDS = 2 * BEAT_SECONDS + 1.0  # by then every other process has seen the newcomer
+JOIN_BEATS = 2.5  # of waiting: by then every other process has seen the newcomer
 WINDOW_SECONDS = 20.0  # over which rates are told
 KNOWN_HOURS = 24.0  # limits told longer ago are the catalogue's to say again
 
@@ -56,6 +55,7 @@ class Share:
     def __init__(self, desk: Desk, workload: str, limiters: Mapping[str, Limiter]) -> None:
         self._desk, self._workload, self._limiters = desk, workload, limiters
         self._id = secrets.token_hex(8)
+        self._beat_seconds = desk.waits.beat
         self._started_at = desk.clock()
         self._next_beat = float("-inf")
         self._done: deque[Done] = deque()
@@ -73,7 +73,7 @@ class Share:
         others = [row for row in self._beat(0, {}, monotonic, None) if row.id != self._id]
         for pool, limiter in self._limiters.items():
             if any(pool in pools_of(other) for other in others):
-                limiter.pause(monotonic + JOIN_SECONDS)
+                limiter.pause(monotonic + JOIN_BEATS * self._beat_seconds)
 
     def _take_up(self, limiter: Limiter, known: RateRow, now: datetime, monotonic: float) -> None:
         if known.paused_until is not None and known.paused_until > now:
@@ -105,7 +105,7 @@ class Share:
     def _beat(
         self, requests: int, tallies: Mapping[str, Tally], monotonic: float, waiting: str | None
     ) -> list[AskingRow]:
-        self._next_beat = monotonic + BEAT_SECONDS
+        self._next_beat = monotonic + self._beat_seconds
 
         def total(name: str) -> int:
             return int(sum(getattr(tally, name) for tally in tallies.values()))
@@ -115,7 +115,7 @@ class Share:
         while len(self._done) > 2 and monotonic - self._done[1].at >= WINDOW_SECONDS:
             self._done.popleft()
         first = self._done[0]
-        minutes = max(done.at - first.at, BEAT_SECONDS) / 60
+        minutes = max(done.at - first.at, self._beat_seconds) / 60
         self.row = AskingRow(
             id=self._id,
             workload=self._workload,
@@ -139,7 +139,7 @@ class Share:
         now = self._desk.clock()
         for pool, limiter in self._limiters.items():
             limits = tuple(limiter.limits[kind] for kind in KINDS)
-            paused = limiter.paused_until if limiter.paused_until > monotonic + BEAT_SECONDS else 0.0
+            paused = limiter.paused_until if limiter.paused_until > monotonic + self._beat_seconds else 0.0
             if self._told[pool] == (limits, paused):
                 continue
             self._told[pool] = limits, paused

@@ -181,16 +181,17 @@ def test_launching_the_first_asset_fills_the_warehouse(site: Site, tmp_path: Pat
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_the_failed_records_of_a_batch_are_two_clicks_from_the_graph(site: Site, tmp_path: Path) -> None:
-    """From "is it running?" (the workload's graph) to the newest results, and on to the records and their errors."""
+def test_the_failed_records_of_a_batch_are_three_clicks_away(site: Site, tmp_path: Path) -> None:
+    """The catalogue says what runs and what is missing; the newest results lead to the records and their errors."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(60_000)
-        page.goto(f"{site.dagster.url}/locations/__repository__@claude_pipeline/asset-groups/hand")
-        page.get_by_text("results", exact=True).first.click()
+        page.goto(site.dagster.url)
+        page.get_by_role("link", name="Catalog").first.click()
+        page.locator('a[href="/assets/hand/results"]').first.click()
         page.get_by_role("link", name=re.compile(r"\d+ of \d+ in r1-")).first.click()
         page.get_by_text("failed_records").first.wait_for()
         page.get_by_text(re.compile("overloaded_error: ")).first.wait_for()

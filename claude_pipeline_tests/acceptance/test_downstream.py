@@ -102,8 +102,11 @@ def test_it_is_downstream_of_the_summary_in_the_graph(site: Miniature) -> None:
 
 def test_it_runs_by_itself_once_the_day_is_published(site: Miniature) -> None:
     definitions = dg.Definitions(assets=list(site.repository.assets_defs_by_key.values()))
-    found = dg.evaluate_automation_conditions(definitions, site.instance, evaluation_time=NOON)
-    assert found.get_requested_partitions(dg.AssetKey("queue_report")) == {PARTITION}
+    before = dg.evaluate_automation_conditions(definitions, site.instance, evaluation_time=NOON)
+    assert site.run("tickets_finalize", PARTITION)
+    after = dg.evaluate_automation_conditions(definitions, site.instance, cursor=before.cursor, evaluation_time=NOON)
+    asked = [found.get_requested_partitions(dg.AssetKey("queue_report")) for found in (before, after)]
+    assert asked == [set(), {PARTITION}]
 
 
 def test_a_publication_goes_on_while_a_connection_is_open_and_the_next_one_sees_it(site: Miniature) -> None:

@@ -30,9 +30,11 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 class Miniature:
     """A code location, an instance and a daemon's turn, without processes."""
 
-    def __init__(self, workloads: list[Workload], home: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, workloads: list[Workload], home: Path, instance: dg.DagsterInstance, *, desk: DeskResource | None = None
+    ) -> None:
         self.home, self.instance = home, instance
-        self.repository = compose(workloads, desk=DeskResource(home=str(home))).get_repository_def()
+        self.repository = compose(workloads, desk=desk or DeskResource(home=str(home))).get_repository_def()
         self.last_reason: str | None = None
         self._run_keys: set[str] = set()
 

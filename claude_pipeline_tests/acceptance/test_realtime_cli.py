@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from claude_pipeline.home import Home
-from claude_pipeline.lane.realtime import DRAIN_SECONDS
+from claude_pipeline.lane.waits import USUAL
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Simulator, running
 from claude_pipeline_tests.acceptance.scenario import PATIENCE_SECONDS, until
@@ -80,7 +80,7 @@ def test_interrupted_it_ends_in_good_order_and_pays_nothing_twice(simulator: Sim
     code, said = ended(process)
 
     assert code == 4, said
-    assert time.monotonic() - began < DRAIN_SECONDS
+    assert time.monotonic() - began < USUAL.drain
     assert "stopping" in said
     assert "interrupted; run it again, it carries on" in said
     assert "Traceback" not in said

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from claude_pipeline.components.desk_resource import DeskResource
 from claude_pipeline.simulator import Simulator, running
+from claude_pipeline.stage.desk import Desk
 from claude_pipeline_tests.acceptance.test_flow import PARTITION, Miniature, workload
-from claude_pipeline_tests.integration.realtime_case import TIER, fast_options, write_catalog
+from claude_pipeline_tests.integration.realtime_case import QUICK, TIER, fast_options, write_catalog
 
 KEYS = {f"{PARTITION}.1|r1-000{n}" for n in (1, 2, 3)}
 
@@ -33,10 +37,20 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+class QuickDesk(DeskResource):
+    """Its real-time lane waits hundredths of a second where the product waits seconds."""
+
+    @contextmanager
+    def open(self) -> Iterator[Desk]:
+        with super().open() as desk:
+            yield replace(desk, waits=replace(QUICK, beat=0.1, progress=0.1))
+
+
 @pytest.fixture
 def mini(tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance) -> Miniature:
     """Forty records in three chunks."""
-    return Miniature([workload(tmp_path, lane="realtime")], tmp_path / "home", instance)
+    quick = QuickDesk(home=str(tmp_path / "home"))
+    return Miniature([workload(tmp_path, lane="realtime")], tmp_path / "home", instance, desk=quick)
 
 
 def materializations(instance: dg.DagsterInstance, leaf: str) -> dict[str, dict[str, Any]]:
@@ -70,9 +84,7 @@ def test_the_first_asset_alone_fills_the_warehouse(
         assert all("batch_id" not in row for row in told.values())
 
 
-def test_the_run_says_how_far_it_is(mini: Miniature, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_pipeline.stage.share.BEAT_SECONDS", 0.1)
-    monkeypatch.setattr("claude_pipeline.components.ask.PROGRESS_SECONDS", 0.1)
+def test_the_run_says_how_far_it_is(mini: Miniature, simulator: Simulator) -> None:
     simulator.faults.add(kind="hang", endpoint="messages", seconds=0.2)
     mini.run("reviews_requests", PARTITION)
     result = mini.repository.get_job("reviews_ask").execute_in_process(instance=mini.instance)
@@ -118,12 +130,7 @@ def test_a_stop_of_the_account_is_told_and_cooled_down(mini: Miniature, simulato
     assert "402" in (mini.last_reason or "")
 
 
-def test_what_failed_is_asked_again_in_a_second_round(
-    mini: Miniature, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("claude_pipeline.lane.queue.BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr("claude_pipeline.lane.storm.FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("claude_pipeline.lane.storm.PAUSE_SECONDS_MAX", 0.1)
+def test_what_failed_is_asked_again_in_a_second_round(mini: Miniature, simulator: Simulator) -> None:
     simulator.faults.add(kind="line_error", endpoint="messages", error_type="overloaded_error", share=0.1, attempts=8)
     mini.run("reviews_requests", PARTITION)
     ran = mini.turns(simulator)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from claude_pipeline.catalog import load
+from claude_pipeline.lane.waits import Waits
 from claude_pipeline.ledger import ChunkRow
 from claude_pipeline.simulator import Options, Simulator
 from claude_pipeline.stage.ask import Asked, ask
@@ -19,6 +20,7 @@ from claude_pipeline_tests import drive
 from claude_pipeline_tests.conftest import BATCH_SECONDS, NOW, MovableClock
 from claude_pipeline_tests.factory import asked as rows_of
 
+QUICK = Waits(backoff=0.01, storm=0.02, storm_most=0.1)
 TIER = "custom"  # the simulator's highest; the catalogue has no figures for it
 FAST = """
 tiers:
@@ -50,9 +52,9 @@ def write_catalog(folder: Path) -> Path:
 
 
 def fast(desk: Desk, folder: Path, **settings: Any) -> Desk:
-    """The desk of an account with high limits."""
+    """The desk of an account with high limits, at which hundredths of a second are waited instead of seconds."""
     catalog = load(write_catalog(folder))
-    return replace(desk, catalog=catalog, settings=replace(desk.settings, tier=TIER, **settings))
+    return replace(desk, catalog=catalog, waits=QUICK, settings=replace(desk.settings, tier=TIER, **settings))
 
 
 def to_rest(desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock, *, seconds: float = 60) -> None:

@@ -19,6 +19,7 @@ from claude_pipeline.errors import KeyRefused
 from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.message_client import MessageClient
 from claude_pipeline.lane.reply import Fate, RateTold, Reply, TokenUse
+from claude_pipeline.lane.waits import USUAL, Waits
 from claude_pipeline.simulator import Simulator
 from claude_pipeline_tests.conftest import NOW
 from claude_pipeline_tests.integration.simulator.case import params
@@ -33,10 +34,9 @@ MESSAGE = {
 BODY = orjson.dumps(MESSAGE)
 
 
-def client_at(base_url: str) -> MessageClient:
-    return MessageClient(
-        lambda: NOW, connect=lambda: connect_async({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": base_url})
-    )
+def client_at(base_url: str, waits: Waits = USUAL) -> MessageClient:
+    environment = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": base_url}
+    return MessageClient(lambda: NOW, connect=lambda: connect_async(environment), waits=waits)
 
 
 def ask_at(base_url: str, asked: bytes = PARAMS, *, seconds: float = 30.0) -> Reply:
@@ -47,11 +47,11 @@ def ask_at(base_url: str, asked: bytes = PARAMS, *, seconds: float = 30.0) -> Re
     return asyncio.run(scene())
 
 
-def ask_raw(answer: Answer, *, seconds: float = 30.0, reads: bool = True) -> Reply:
+def ask_raw(answer: Answer, *, seconds: float = 30.0, reads: bool = True, waits: Waits = USUAL) -> Reply:
     """The reply to a question at a server that answers so."""
 
     async def scene() -> Reply:
-        async with serving(answer, reads=reads) as base_url, client_at(base_url) as client:
+        async with serving(answer, reads=reads) as base_url, client_at(base_url, waits) as client:
             return await client.ask(PARAMS, seconds)
 
     return asyncio.run(scene())
@@ -287,9 +287,8 @@ def test_silence_ends_in_time_and_may_have_been_paid(simulator: Simulator) -> No
     assert (reply.fate, reply.error_type) == (Fate.LOST, "no_answer_in_time")
 
 
-def test_an_answer_that_trickles_ends_in_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_trickles_ends_in_time_too() -> None:
     """Each byte comes within the time-out of a read; the whole does not."""
-    monkeypatch.setattr("claude_pipeline.lane.message_client.CONNECT_SECONDS", 0.2)
 
     async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for byte in response(BODY):
@@ -297,7 +296,7 @@ def test_an_answer_that_trickles_ends_in_time_too(monkeypatch: pytest.MonkeyPatc
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    reply = ask_raw(trickle, seconds=0.3)
+    reply = ask_raw(trickle, seconds=0.3, waits=Waits(connect=0.2))
     assert (reply.fate, reply.error_type) == (Fate.LOST, "no_answer_in_time")
 
 

@@ -66,10 +66,7 @@ def simulator_server() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def desk(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr("claude_pipeline.lane.queue.BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr("claude_pipeline.lane.storm.FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("claude_pipeline.lane.storm.PAUSE_SECONDS_MAX", 0.05)
+def desk(desk: Desk, tmp_path: Path) -> Desk:
     return fast(desk, tmp_path)
 
 

@@ -18,6 +18,7 @@ from claude_pipeline.errors import AccountStopped, CatalogMissing, ClaudePipelin
 from claude_pipeline.lane.call import LOST_MAX, READ_AHEAD, Answer
 from claude_pipeline.lane.queue import READ_AHEAD as QUEUE_AHEAD
 from claude_pipeline.lane.queue import SETTLING_MAX
+from claude_pipeline.lane.waits import Waits
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.integration.simulator.case import params
 from claude_pipeline_tests.raw_server import sockets_to
@@ -286,13 +287,13 @@ def test_wrong_arguments_are_told_at_once() -> None:
 
 
 def test_a_lost_answer_is_asked_again_and_given_up_before_it_is_paid_too_often(
-    ask: Callable[..., Any], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., Any], simulator: Simulator
 ) -> None:
-    monkeypatch.setattr("claude_pipeline.lane.storm.FIRST_PAUSE_SECONDS", 0.01)
+    waits = Waits(storm=0.01)
     simulator.faults.add(kind="lost_after", endpoint="messages", count=1)
-    assert [(a.outcome, a.tries) for a in all_of(ask(questions(1)))] == [("succeeded", 2)]
+    assert [(a.outcome, a.tries) for a in all_of(ask(questions(1), waits=waits))] == [("succeeded", 2)]
     simulator.faults.add(kind="lost_after", endpoint="messages")
-    (answer,) = all_of(ask(questions(1)))
+    (answer,) = all_of(ask(questions(1), waits=waits))
     assert (answer.error_type, answer.tries, answer.cost_usd) == ("connection_lost", LOST_MAX, None)
 
 

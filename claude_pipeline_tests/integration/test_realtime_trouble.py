@@ -22,6 +22,7 @@ from claude_pipeline_tests.conftest import MovableClock
 from claude_pipeline_tests.factory import PARTITION, asked, note, states, workload_over
 from claude_pipeline_tests.integration.hand_case import reasons
 from claude_pipeline_tests.integration.realtime_case import (
+    QUICK,
     ask_now,
     bill,
     check_cost,
@@ -43,14 +44,8 @@ def simulator_server() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def desk(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """It waits hundredths of a second where the product waits seconds."""
-    monkeypatch.setattr("claude_pipeline.lane.queue.BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr("claude_pipeline.lane.storm.FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("claude_pipeline.lane.storm.PAUSE_SECONDS_MAX", 0.1)
-    monkeypatch.setattr("claude_pipeline.lane.concurrency.CALM_SECONDS", 0.05)
-    monkeypatch.setattr("claude_pipeline.lane.concurrency.GROW_SECONDS", 0.05)
-    return fast(desk, tmp_path)
+def desk(desk: Desk, tmp_path: Path) -> Desk:
+    return replace(fast(desk, tmp_path), waits=replace(QUICK, calm=0.05, growth=0.05))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from claude_pipeline.workload import Workload
 from claude_pipeline_tests.conftest import MovableClock
 from claude_pipeline_tests.factory import PARTITION, asked, note, states, workload_over
 from claude_pipeline_tests.integration.realtime_case import (
+    QUICK,
     ask_now,
     bill,
     check_delivered,
@@ -39,11 +40,7 @@ def simulator_server() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def desk(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """It waits hundredths of a second where the product waits seconds."""
-    monkeypatch.setattr("claude_pipeline.lane.queue.BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr("claude_pipeline.lane.storm.FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("claude_pipeline.lane.storm.PAUSE_SECONDS_MAX", 0.1)
+def desk(desk: Desk, tmp_path: Path) -> Desk:
     return fast(desk, tmp_path)
 
 
@@ -155,10 +152,9 @@ def test_headers_that_tell_no_limits_do_no_harm(
 
 
 def test_half_of_the_connections_hang(
-    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock
 ) -> None:
-    monkeypatch.setattr("claude_pipeline.lane.concurrency.TIMEOUT_SECONDS_MIN", 0.4)
-    monkeypatch.setattr("claude_pipeline.lane.concurrency.TIMEOUT_SECONDS_MAX", 0.8)
+    desk = replace(desk, waits=replace(QUICK, answer_least=0.4, answer_most=0.8))
     simulator.faults.add(kind="hang", endpoint="messages", seconds=20, probability=0.5, count=25)
     prepare(desk, workload, PARTITION)
     to_rest(desk, workload, simulator, clock)
@@ -205,13 +201,12 @@ def test_an_interrupt_awaits_what_is_in_flight(
 
 @pytest.mark.usefixtures("_interrupted")
 def test_what_hangs_at_the_end_is_given_up_in_good_order_and_counts_as_lost(
-    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock
 ) -> None:
     # The loop's cancellation came out of the session as if somebody had cancelled its caller.
-    monkeypatch.setattr("claude_pipeline.lane.realtime.DRAIN_SECONDS", 0.3)
     simulator.faults.add(kind="hang_after", endpoint="messages", seconds=20, count=2, after=6)
     prepare(desk, workload, PARTITION)
-    desk = replace(desk, settings=replace(desk.settings, realtime_in_flight=4))
+    desk = replace(desk, waits=replace(QUICK, drain=0.3), settings=replace(desk.settings, realtime_in_flight=4))
     session, found = in_a_thread(desk, workload)
     while ("hang_after", 2) not in [(rule["kind"], rule["struck"]) for rule in simulator.faults.as_json()]:
         session.join(0.02)
@@ -244,11 +239,10 @@ def test_a_session_ends_with_its_time_and_the_next_one_goes_on(
 
 @pytest.mark.usefixtures("_interrupted")
 def test_a_session_whose_lock_is_lost_sends_nothing_more(
-    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock
 ) -> None:
     # Another process would have taken the lock, and asked and paid the same questions until this one was done.
-    monkeypatch.setattr("claude_pipeline.stage.share.BEAT_SECONDS", 0.1)
-    desk = replace(desk, settings=replace(desk.settings, realtime_in_flight=2))
+    desk = replace(desk, waits=replace(QUICK, beat=0.1), settings=replace(desk.settings, realtime_in_flight=2))
     simulator.faults.add(kind="hang", endpoint="messages", seconds=0.3)
     prepare(desk, workload, PARTITION)
     session, found = in_a_thread(desk, workload)

@@ -66,6 +66,11 @@ PUBLISHED = {
         "day DATE", "workload VARCHAR", "model VARCHAR", LANE, "requests BIGINT", "input_tokens BIGINT",
         "output_tokens BIGINT", "cache_write_tokens BIGINT", "cache_read_tokens BIGINT", "cost_usd DOUBLE",
     ],
+    "ops.sla": [
+        "batch_id VARCHAR", "workload VARCHAR", "snapshot VARCHAR", "chunk VARCHAR", "model VARCHAR", "status VARCHAR",
+        "requests INTEGER", "expired INTEGER", "created_at TIMESTAMPTZ", "expires_at TIMESTAMPTZ", "ended_at TIMESTAMPTZ",
+        "age_hours DOUBLE", "hours_left DOUBLE",
+    ],
     "ops.throughput": [
         "minute TIMESTAMPTZ", "workload VARCHAR", "model VARCHAR", LANE, "requests_per_min DOUBLE",
         "input_tokens_per_min DOUBLE", "output_tokens_per_min DOUBLE", "estimated BOOLEAN",

@@ -242,14 +242,14 @@ def test_a_spoiled_line_is_dropped_and_never_trusted(whole: bytes, tmp_path: Pat
     assert (journal.dropped > 0) or set(results(path)) == set(written.values()) or journal.torn_bytes > 0
 
 
-def test_a_hole_without_end_is_no_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_pipeline.lane.journal.LINE_BYTES_MAX", 1000)
+def test_a_hole_without_end_is_no_line(path: Path) -> None:
     journal = Journal.open(path, KEY, 3)
     settle(journal, (0, answer()))
     journal.close()
     good = path.read_bytes()
     path.write_bytes(good + bytes(5000) + b"\n" + good.replace(b"-0", b"-1") + bytes(5000))
-    again = reopened(path, 3)
+    again = Journal.open(path, KEY, 3, line_bytes_max=1000)
+    again.close()
     assert (again.dropped, again.torn_bytes, list(again.waiting())) == (2, 5000, [1, 2])
 
 
