@@ -42,13 +42,20 @@ def of_merged(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dict[str
     requests = key(workload, "requests")
     asked = _asked(workload, columns_of(desk.path(snapshot.path)))
     lineage = {final: [dg.TableColumnDep(requests, name)] for name, final in own_names(own.names, output).items()}
+    asked_of = {"answer", *(field.name for field in output)}
     lineage["record_id"] = [dg.TableColumnDep(requests, "record_id")]
-    for name in ["answer", *(field.name for field in output)]:
+    for name in asked_of:
         lineage[name] = [dg.TableColumnDep(requests, column) for column in asked]
     schema = merged_schema(own, output)
     said = comments_of(schema)
+    # The open-source UI keeps a column's lineage, and has no page that shows it: the words say it as well.
+    origin = f"; made from {', '.join(asked)}" if asked else ""
     columns = [
-        dg.TableColumn(field.name, sql_type(field.type, field.name), comment_of_result(field.name, said))
+        dg.TableColumn(
+            field.name,
+            sql_type(field.type, field.name),
+            comment_of_result(field.name, said) + (origin if field.name in asked_of else ""),
+        )
         for field in schema
     ]
     return {

@@ -126,7 +126,7 @@ def test_merged_columns_have_types_meanings_and_origins(site: Miniature) -> None
     found = metadata(site, "merged")
     columns = {column.name: column for column in found["dagster/column_schema"].value.columns}
     assert columns["stars"].type == "BIGINT"
-    assert columns["stars"].description == "One to five"
+    assert columns["stars"].description == "One to five; made from text"
     assert columns["outcome"].type.startswith("ENUM(")
     origins = {
         name: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
