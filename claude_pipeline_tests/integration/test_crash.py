@@ -28,6 +28,7 @@ from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests import drive
 from claude_pipeline_tests.factory import attributes, note, token_of, write_dataset
+from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 
 RECORDS = 60
 DUPLICATES = 3
@@ -80,7 +81,7 @@ def forks() -> Forks:
 @pytest.fixture(scope="module")
 def fast_simulator() -> Iterator[Simulator]:
     """Ten simulated minutes a second: a batch takes a tenth of a real one."""
-    with running(Options(speed=600, batch_seconds=(30, 60), seed=3)) as simulator:
+    with running(Options(speed=600, batch_seconds=(30, 60), seed=3, tier=TIER)) as simulator:
         yield simulator
 
 
@@ -100,8 +101,11 @@ def write_file(tmp_path: Path, **changes: Any) -> Path:
     return file
 
 
-def environment_of(simulator: Simulator, crash_at: str, ledger_url: str | None) -> dict[str, str]:
+def environment_of(simulator: Simulator, file: Path, crash_at: str, ledger_url: str | None) -> dict[str, str]:
+    """Of an account with high limits: real time would begin slowly, as it does, and there is no clock to move."""
     return {
+        "CLAUDE_PIPELINE_TIER": TIER,
+        "CLAUDE_PIPELINE_CATALOG": str(write_catalog(file.parent)),
         "CLAUDE_PIPELINE_LEDGER_URL": ledger_url or "",
         "ANTHROPIC_BASE_URL": simulator.base_url,
         "ANTHROPIC_API_KEY": simulator.api_key,
@@ -111,9 +115,12 @@ def environment_of(simulator: Simulator, crash_at: str, ledger_url: str | None) 
     }
 
 
-def start(simulator: Simulator, *command: str, crash_at: str = "", ledger_url: str | None = None) -> tuple[int, str]:
-    """Exit code and stderr of a process of its own."""
-    environment = os.environ | environment_of(simulator, crash_at, ledger_url)
+def start(
+    simulator: Simulator, file: Path, home: Path, *, crash_at: str = "", ledger_url: str | None = None
+) -> tuple[int, str]:
+    """Exit code and stderr of the command line, in a process of its own."""
+    environment = os.environ | environment_of(simulator, file, crash_at, ledger_url)
+    command = ["claude_pipeline.cli", "run", str(file), "--home", str(home), "--poll-seconds", "0.2"]
     done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=90)
     return done.returncode, done.stderr
 
@@ -123,7 +130,7 @@ def fork(
 ) -> tuple[int | None, str]:
     """Exit code and stderr of a process that drives the workload to its end."""
     log = home.with_suffix(".log")
-    environment = environment_of(simulator, crash_at, ledger_url)
+    environment = environment_of(simulator, file, crash_at, ledger_url)
     child = forks.Process(target=_driven, args=(str(file), str(home), str(log), environment))
     child.start()
     child.join(60)
@@ -186,11 +193,10 @@ def test_one_run_killed_again_and_again_is_finished_by_the_command_line(
     file: Path, tmp_path: Path, fast_simulator: Simulator, ledger_url: str | None
 ) -> None:
     home = Home(tmp_path / "home")
-    command = ("claude_pipeline.cli", "run", str(file), "--home", str(home.root), "--poll-seconds", "0.2")
     for point in CHAIN:
-        code, stderr = start(fast_simulator, *command, crash_at=point, ledger_url=ledger_url)
+        code, stderr = start(fast_simulator, file, home.root, crash_at=point, ledger_url=ledger_url)
         assert code == -signal.SIGKILL, (point, stderr)
-    code, stderr = start(fast_simulator, *command, ledger_url=ledger_url)
+    code, stderr = start(fast_simulator, file, home.root, ledger_url=ledger_url)
     assert code == 0, stderr
     check_delivered(home, fast_simulator)
     with Ledger.open(ledger_url, path=home.ledger) as ledger:
