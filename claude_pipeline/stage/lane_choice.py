@@ -11,9 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 
-from claude_pipeline.catalog import Model, Tier
+from claude_pipeline.catalog import Model
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow, Walls
 from claude_pipeline.plan import UNKNOWN, Hours, Turnaround, batch_hours, output_by_max_tokens, realtime_hours, spelled
 from claude_pipeline.plan.lane_choice import PILOT_HOURS, LaneChoice, choose_lane, must_rescue
@@ -91,6 +90,8 @@ class LaneChooser:
 
     def __init__(self, desk: Desk, workload: Workload, walls: Walls) -> None:
         self._desk, self._workload, self._walls, self._now = desk, workload, walls, desk.clock()
+        self._tier = desk.catalog.tier(desk.settings.tier)
+        self._unsent: list[ChunkRow] | None = None
         self._known: dict[tuple[str, bool, bool], LaneChoice] = {}
         self._times = BatchTimes(desk)
         self._snapshots: dict[str, SnapshotRow] = {}
@@ -106,7 +107,7 @@ class LaneChooser:
     def _choose(self, chunk: ChunkRow) -> LaneChoice:
         if self._workload.lane != "auto":
             return choose_lane(self._workload.lane, left_hours=0, batch=UNKNOWN, realtime=UNKNOWN, wall=None)
-        unsent = [other for other in self._unsent if other.snapshot == chunk.snapshot]
+        unsent = [other for other in self._waiting() if other.snapshot == chunk.snapshot]
         per_batch = max(c.requests for c in unsent)
         turnaround = self._turnaround(chunk.model, per_batch)
         batch = batch_hours(
@@ -172,13 +173,10 @@ class LaneChooser:
             self._snapshots[snapshot_id] = found
         return self._snapshots[snapshot_id]
 
-    @cached_property
-    def _unsent(self) -> list[ChunkRow]:
-        return self._desk.ledger.chunks(self._workload.name, states=[ChunkState.READY, ChunkState.HELD])
-
-    @cached_property
-    def _tier(self) -> Tier:
-        return self._desk.catalog.tier(self._desk.settings.tier)
+    def _waiting(self) -> list[ChunkRow]:
+        if self._unsent is None:
+            self._unsent = self._desk.ledger.chunks(self._workload.name, states=[ChunkState.READY, ChunkState.HELD])
+        return self._unsent
 
     def _turnaround(self, model: str, requests: int) -> Turnaround:
         known = self._desk.catalog.model(model)

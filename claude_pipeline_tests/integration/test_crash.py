@@ -115,11 +115,9 @@ def environment_of(simulator: Simulator, file: Path, crash_at: str, ledger_url: 
     }
 
 
-def start(
-    simulator: Simulator, file: Path, home: Path, *, crash_at: str = "", ledger_url: str | None = None
-) -> tuple[int, str]:
+def start(simulator: Simulator, file: Path, home: Path, *, crash_at: str = "") -> tuple[int, str]:
     """Exit code and stderr of the command line, in a process of its own."""
-    environment = os.environ | environment_of(simulator, file, crash_at, ledger_url)
+    environment = os.environ | environment_of(simulator, file, crash_at, None)
     command = ["claude_pipeline.cli", "run", str(file), "--home", str(home), "--poll-seconds", "0.2"]
     done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=90)
     return done.returncode, done.stderr
@@ -188,17 +186,16 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next(
     check_delivered(home, fast_simulator, in_flight=in_flight)
 
 
-@pytest.mark.both_databases
 def test_one_run_killed_again_and_again_is_finished_by_the_command_line(
-    file: Path, tmp_path: Path, fast_simulator: Simulator, ledger_url: str | None
+    file: Path, tmp_path: Path, fast_simulator: Simulator
 ) -> None:
     home = Home(tmp_path / "home")
     for point in CHAIN:
-        code, stderr = start(fast_simulator, file, home.root, crash_at=point, ledger_url=ledger_url)
+        code, stderr = start(fast_simulator, file, home.root, crash_at=point)
         assert code == -signal.SIGKILL, (point, stderr)
-    code, stderr = start(fast_simulator, file, home.root, ledger_url=ledger_url)
+    code, stderr = start(fast_simulator, file, home.root)
     assert code == 0, stderr
     check_delivered(home, fast_simulator)
-    with Ledger.open(ledger_url, path=home.ledger) as ledger:
+    with Ledger.open(None, path=home.ledger) as ledger:
         assert ledger.unsettled_intents() == []
         assert len(ledger.snapshots("notes")) == 1

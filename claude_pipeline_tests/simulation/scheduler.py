@@ -22,6 +22,7 @@ from claude_pipeline_tests.simulation.faults import RARE, Weather
 STAY = 0.7  # share of points at which the process that runs goes on
 STEP_SECONDS = 0.4  # mean virtual time between two points
 STACK_BYTES = 1 << 20
+REAL_SECONDS_MAX = 120.0  # of one seed, which takes less than one: a lock of the product's, held at a point, hangs it
 
 
 class Died(BaseException):
@@ -102,7 +103,8 @@ class Scheduler:
         first = self._next()
         if first is not None:
             self._give(first)
-            self._driver.acquire()
+            if not self._driver.acquire(timeout=REAL_SECONDS_MAX):
+                raise Stuck(f"{self.process.name} waits for something real that another process holds")
         if self.failure is not None:
             raise self.failure
 
