@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -27,14 +29,20 @@ STRETCHES = ((150.0, 200.0, 5.0), (400.0, 470.0, 5.0))
 BINDING = ("requests", "input_tokens", "output_tokens")
 UNKNOWN = Rate(requests_per_minute=None, input_tokens_per_minute=None, output_tokens_per_minute=None)
 OVERLOADED = Reply(Fate.REFUSED, AT, 529, error_type="overloaded_error")
-# Where requests bind there are many: only the tiers with up to a thousand a minute.
-CASES = [
-    pytest.param(tier, line, binding, id=f"{tier}-{line}-{binding}")
-    for tier in all_tiers()
-    for line in ("haiku", "sonnet", "opus")
-    for binding in BINDING
-    if binding != "requests" or tier in ("tier1", "tier2", "start")
-]
+LINES = ("haiku", "sonnet", "opus")
+
+
+def cases() -> list[Any]:
+    """Each tier, model and limit; in every run of the tests each tier with each model, the limits taking turns."""
+    found = []
+    for turn, (tier, line) in enumerate(product(all_tiers(), LINES)):
+        # Where requests bind there are many: only the tiers with up to a thousand a minute.
+        limits = [limit for limit in BINDING if limit != "requests" or tier in ("tier1", "tier2", "start")]
+        usual = limits[(turn + turn // len(LINES)) % len(limits)]
+        for limit in limits:
+            marks = () if limit == usual else (pytest.mark.long,)
+            found.append(pytest.param(tier, line, limit, id=f"{tier}-{line}-{limit}", marks=marks))
+    return found
 
 
 def load_that_fills(pool: Pool, binding: str, *, per_minute: float = 100.0) -> Load:
@@ -59,7 +67,7 @@ def at(seconds: float, act: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_later(seconds, act)
 
 
-@pytest.mark.parametrize(("tier", "line", "binding"), CASES)
+@pytest.mark.parametrize(("tier", "line", "binding"), cases())
 def test_the_binding_limit_is_used_without_a_429_and_nobody_starves(tier: str, line: str, binding: str) -> None:
     server = server_for(tier, line, binding)
     book, queue = Book(server, until=OVER), queue_for(server)
