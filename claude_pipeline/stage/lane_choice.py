@@ -107,7 +107,8 @@ class LaneChooser:
     def _choose(self, chunk: ChunkRow) -> LaneChoice:
         if self._workload.lane != "auto":
             return choose_lane(self._workload.lane, left_hours=0, batch=UNKNOWN, realtime=UNKNOWN, wall=None)
-        unsent = [other for other in self._waiting() if other.snapshot == chunk.snapshot]
+        # Another process may have sent it since it was read: then it is looked at as if it waited still.
+        unsent = [other for other in self._waiting() if other.snapshot == chunk.snapshot] or [chunk]
         per_batch = max(c.requests for c in unsent)
         turnaround = self._turnaround(chunk.model, per_batch)
         batch = batch_hours(

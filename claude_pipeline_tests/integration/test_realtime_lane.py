@@ -62,6 +62,17 @@ def on(desk: Desk, tier: str) -> Desk:
 # Which lane.
 
 
+def test_a_chunk_that_another_process_sent_meanwhile_has_a_lane_still(desk: Desk, tmp_path: Path) -> None:
+    workload = workload_over(tmp_path, ROWS)
+    prepare(desk, workload, PARTITION)
+    read_before = chunks_of(desk)
+    sent_chunks(desk, workload)
+
+    chooser = LaneChooser(desk, workload, walls(desk, workload))
+
+    assert [chooser.of(chunk).lane for chunk in read_before] == ["batch", "batch"]
+
+
 CHOICES = [
     pytest.param({"lane": "batch", "deadline_hours": 0.1}, 0, "batch", "lane: batch asks for it", id="batch"),
     pytest.param({"lane": "realtime"}, 0, "realtime", "lane: realtime asks for it", id="realtime"),

@@ -325,7 +325,9 @@ class Template:
         self.home = Home(folder / "home")
         self.home.root.mkdir(parents=True)
         rows = [note(number) for number in range(self.records)]
-        self.workload: Workload = workload_over(folder, rows, chunk={"requests": per_chunk})
+        # Its processes know batches only: the deadline lies past the longest storm.
+        fields = {"deadline_hours": 24 * DEADLINE_DAYS * 2, "chunk": {"requests": per_chunk}}
+        self.workload: Workload = workload_over(folder, rows, **fields)
         with (
             deterministic(random.Random(f"template {chunks} {per_chunk}")),
             Ledger.open(None, path=self.home.ledger) as ledger,
