@@ -2,7 +2,8 @@
 
 It warns from the workload's `sla_warn_share` of those hours on, and fails where a batch ran into them; a
 failure stays for a day after that batch was collected. The sensor writes an evaluation where the newest one in
-the instance says something else, so that it is written once whoever looks how often, and a lost tick loses none.
+the instance says something else, or is older than the newest batch, so that it is written once whoever looks how
+often, and a lost tick loses none.
 A person may run the check too.
 """
 
@@ -13,6 +14,9 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+
+# Dagster takes it, and exports it nowhere: without it an evaluation of the second in which a chunk was sent does not show.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from claude_pipeline.alert import Sla, sla_of, sla_sentence
 from claude_pipeline.components.desk_resource import DeskResource
@@ -93,16 +97,39 @@ def sla_evaluations(
     """The evaluations that say something new."""
     keys = {w.name: dg.AssetCheckKey(key(w, "batches"), NAME) for w in workloads}
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
+    newest = _newest_materializations(instance, [check.asset_key for check in keys.values()])
     found: list[Any] = []
     for workload in workloads:
-        standing = standing_of(desk, workload)
-        if _is_news(instance, last.get(keys[workload.name]), standing):
-            found.append(dg.AssetCheckEvaluation(asset_key=key(workload, "batches"), **standing.result))
+        standing, check = standing_of(desk, workload), keys[workload.name]
+        of = newest.get(check.asset_key)
+        if _is_news(instance, last.get(check), standing, of):
+            found.append(
+                dg.AssetCheckEvaluation(asset_key=check.asset_key, target_materialization_data=of, **standing.result)
+            )
     return found
 
 
-def _is_news(instance: dg.DagsterInstance, last: Any, standing: Standing) -> bool:
-    """Whether the newest evaluation says something else; where there is none, a first batch is news."""
+def _newest_materializations(
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]
+) -> dict[dg.AssetKey, AssetCheckEvaluationTargetMaterializationData]:
+    """What an evaluation made now is about; without the assets that were never materialized."""
+    found = {}
+    for record in instance.get_asset_records(keys):
+        newest = record.asset_entry.last_materialization_record
+        if newest is not None:
+            found[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
+                storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
+            )
+    return found
+
+
+def _is_news(
+    instance: dg.DagsterInstance,
+    last: Any,
+    standing: Standing,
+    newest: AssetCheckEvaluationTargetMaterializationData | None,
+) -> bool:
+    """Whether the newest evaluation says something else, or no longer shows; where there is none, a first batch is news."""
     if last is None:
         return bool(standing.in_flight or standing.warned or standing.expired)
     evaluation = last.evaluation
@@ -111,6 +138,9 @@ def _is_news(instance: dg.DagsterInstance, last: Any, standing: Standing) -> boo
     ):  # a run has planned one: it says it, unless it ended without
         run = instance.get_run_by_id(last.run_id)
         return run is None or run.is_finished
+    about = evaluation.target_materialization_data
+    if newest is not None and (about is None or about.storage_id != newest.storage_id):
+        return True  # Dagster shows a check as not evaluated once its asset was materialized again
     said: Any = getattr(evaluation.metadata.get("late"), "value", None) or {}
     named = [set(ids) - set(said.get(level) or ()) for level, ids in standing.ids.items()]
     # Of several that it named some may have ended meanwhile: that is no news as long as one of them is late.

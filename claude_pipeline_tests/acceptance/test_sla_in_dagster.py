@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.loader import LoadingContextForTest
 
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.acceptance.test_flow import PARTITION, Miniature, workload
@@ -57,7 +59,28 @@ def test_the_check_warns_once_fails_once_and_passes_when_nothing_is_late(
     simulator.clock.advance(25 * HOUR)  # every request of the third expires; they are asked again
     simulator.faults.clear()
     mini.turns(simulator)
-    assert evaluations(instance) == [(False, "WARN"), (False, "ERROR")]
+    # Said again of the newest batch, in which the expired requests went out a second time.
+    assert evaluations(instance) == [(False, "WARN"), (False, "ERROR"), (False, "ERROR")]
+
+
+def test_a_warning_still_shows_when_more_is_sent(
+    tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance
+) -> None:
+    """A check counts as not evaluated once its asset was materialized again: the warning was gone with the next batch."""
+    mini = Miniature([workload(tmp_path, lane="batch")], tmp_path / "home", instance)
+    mini.run("reviews_requests", PARTITION)
+    mini.turn()
+    mini.turn()
+    assert evaluations(instance) == [(False, "WARN")]
+
+    batches = CHECK.asset_key
+    instance.report_runless_asset_event(dg.AssetMaterialization(batches, partition=f"{PARTITION}.1|r1-0001"))
+    mini.turn()
+    mini.turn()
+
+    assert evaluations(instance) == [(False, "WARN")] * 2
+    (shown,) = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=1)
+    assert asyncio.run(shown.targets_latest_materialization(LoadingContextForTest(instance)))
 
 
 def test_a_batch_in_time_passes_the_check(tmp_path: Path, simulator: Simulator, instance: dg.DagsterInstance) -> None:
