@@ -93,8 +93,8 @@ class Summary:
         if self.minutes is not None:
             pairs += [
                 ("time at the API", duration(self.minutes * 60)),
-                ("throughput", f"{self.per_minute(self.requests):,.0f} requests/min, "
-                 f"{self.per_minute(self.input_tokens):,.0f} input and {self.per_minute(self.output_tokens):,.0f} output tokens/min"),
+                ("throughput", f"{rate(self.requests / self.minutes)} requests/min, "
+                 f"{rate(self.input_tokens / self.minutes)} input and {rate(self.output_tokens / self.minutes)} output tokens/min"),
             ]  # fmt: skip
         if self.hours_to_sla is not None:
             pairs.append(("left of the 24 h SLA", f"{self.hours_to_sla:.1f} h at the tightest batch"))
@@ -181,6 +181,13 @@ _LOST_ONE = "answer may have been paid and was lost, with a killed process or a 
 
 def _dollars(usd: float) -> str:
     return dollars(round(usd * UNITS_PER_USD))
+
+
+def rate(amount: float) -> str:
+    """With the digits that show slow ones: `1,240`, `35.2`, `0.036`."""
+    if amount >= 100 or not amount:
+        return f"{amount:,.0f}"
+    return f"{amount:,.1f}" if amount >= 1 else f"{amount:.2g}"
 
 
 def duration(seconds: float) -> str:

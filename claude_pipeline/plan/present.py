@@ -18,7 +18,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     pairs = [
         ("snapshot", f"{plan.workload} {plan.snapshot or plan.partition + ' (not prepared yet)'}"),
         ("records", f"{c.records:,}"),
-        ("requests to send", f"{c.requests:,} in {c.chunks:,} chunks, {c.size_bytes:,} bytes"),
+        ("requests to send", f"{c.requests:,} in {c.chunks:,} chunk{'s' * (c.chunks != 1)}, {c.size_bytes:,} bytes"),
         ("not asked", f"{c.asked:,} sent before, {c.reused:,} reused, {c.duplicates:,} duplicates, {c.awaited:,} awaited, "
                       f"{c.rejected:,} rejected"),
     ]  # fmt: skip

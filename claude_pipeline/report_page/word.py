@@ -10,6 +10,7 @@ from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.money import dollars, same_digits
 from claude_pipeline.picture.outcome import share
 from claude_pipeline.report import duration
+from claude_pipeline.report import rate as spell_rate
 
 FOLD_CHARACTERS = 600  # of a text; what is longer is folded
 # What HTML cannot hold, or a reader cannot see: a mark stands in its place.
@@ -38,10 +39,7 @@ def moment(at: datetime | None) -> str:
 
 
 def rate(amount: float, minutes: float | None) -> str:
-    if not minutes:
-        return "not known"
-    per = amount / minutes
-    return f"{per:,.0f}" if per >= 10 else f"{per:.2g}"
+    return spell_rate(amount / minutes) if minutes else "not known"
 
 
 def span(minutes: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from claude_pipeline.report import Summary, duration
+from claude_pipeline.report import Summary, duration, rate
 from claude_pipeline_tests.conftest import NOW
 
 FULL = Summary(
@@ -34,7 +34,7 @@ def test_the_summary_says_it_in_a_dozen_lines() -> None:
         ("tokens", "60,000 in, 12,000 out"),
         ("cost", "$1.5000 (real-time price: $3.0000, saved 50%)"),
         ("time at the API", "10 min 0 s"),
-        ("throughput", "90 requests/min, 6,000 input and 1,200 output tokens/min"),
+        ("throughput", "90.5 requests/min, 6,000 input and 1,200 output tokens/min"),
         ("left of the 24 h SLA", "23.5 h at the tightest batch"),
         ("outside output schema", "3 answers"),
     ]
@@ -130,3 +130,13 @@ DURATIONS = [
 @pytest.mark.parametrize(("seconds", "text"), DURATIONS)
 def test_a_duration_is_said_as_people_say_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.0, "0"), (0.0359, "0.036"), (0.35, "0.35"), (12.54, "12.5"), (135.3, "135"), (25_885.0, "25,885")],
+    ids=str,
+)
+def test_a_slow_rate_is_not_said_to_be_none(amount: float, text: str) -> None:
+    """Three hundred requests in a batch of fourteen hours were "0 requests/min"."""
+    assert rate(amount) == text
