@@ -44,7 +44,7 @@ class Screen:
             return
         with self._lock:  # a step says from its own thread how far it is
             if self._live is None:
-                self._live = self._progress.status(escape(sentence))
+                self._live = self._progress.status(escape(sentence), spinner_style="")  # its green is faint on white
                 self._live.start()
             self._live.update(escape(sentence))
 

@@ -17,11 +17,13 @@ from claude_pipeline.alert import Sla
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.cli.live import Lane, Live, Way
 from claude_pipeline.money import dollars
+from claude_pipeline.report import rate
 
 NAME_MAX, WORD_MAX = 24, 10  # characters that a column keeps at least; that the last one does
 WIDE = 120  # columns from which on there is room for models and tokens in
-# Colours of the terminal's own palette that show on a light background as on a dark one; words say the same.
-ALARM, CARE, QUIET = "bold red", "magenta", "dim"
+# Colours of the terminal's own palette that show on a light background as on a dark one; words say the same. Nothing is
+# dim: on a light background that is hardly to be read.
+ALARM, CARE = "bold red", "magenta"
 SLA_STYLE = {Sla.IN_TIME: "", Sla.WARNED: CARE, Sla.EXPIRED: ALARM}
 
 
@@ -68,7 +70,7 @@ def page(live: Live, home: str, width: int, height: int) -> RenderableType:
     foot += [Text(f"note   {note}", CARE) for note in live.notes]
     foot += [Text(f"alert  {alert}", CARE) if wide else _line(f"alert  {alert}", CARE) for alert in live.alerts]
     estimate = "; ~ over what ended within the last hour" if any(lane.estimated for lane in live.lanes) else ""
-    last = _line(f"Ctrl-C ends; the work goes on without this{estimate}", QUIET)
+    last = _line(f"Ctrl-C ends; the work goes on without this{estimate}")
     room = height - sum(_lines(part, width) for part in (*head, *foot, last)) - bool(foot)
     parts: list[RenderableType] = [*head]
     for cells, share in ((_ways(live, wide), 0.5), (_lanes(live, wide), 0.6), (_flights(live, wide), 1.0)):
@@ -124,8 +126,8 @@ def _ways(live: Live, wide: bool) -> _Cells:
     for way in live.ways:
         chunks = ", ".join(f"{count:,} {state}" for state, count in way.chunks.items()) or way.state
         records = (f"{way.records:,}",) if wide else ()
-        style = QUIET if way.at_rest else ""
-        cells.add(way.workload, way.snapshot, *records, _done(way), _cost(way), chunks, style=style)
+        said = f"at rest: {chunks}" if way.at_rest else chunks
+        cells.add(way.workload, way.snapshot, *records, _done(way), _cost(way), said)
     return cells
 
 
@@ -164,7 +166,7 @@ def _cost(way: Way) -> str:
 def _rate(lane: Lane, amount: float | None) -> str:
     if amount is None:
         return "?"  # nothing of it has ended within the hour
-    return f"{'~' * lane.estimated}{amount:,.{1 if amount < 100 else 0}f}"
+    return f"{'~' * lane.estimated}{rate(amount)}"
 
 
 def _hours(hours: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,21 @@ def test_it_fits_the_screen(live: Live, size: tuple[int, int]) -> None:
     lines = drawn(live, *size)
     assert len(lines) <= size[1]
     assert max(map(len, lines)) <= size[0]
+
+
+# Bold, underlined, red, magenta, and the end of each. Green, yellow, cyan and white vanish on one ground or the other, and
+# what is dim on a light one.
+CALM_CODES = {"0", "1", "4", "31", "35"}
+
+
+def test_colours_show_on_light_and_dark_and_nothing_is_dim() -> None:
+    at_rest = replace(BUSY, ways=(replace(way("notes"), at_rest=True),))
+    console = Console(file=io.StringIO(), width=140, height=60, force_terminal=True, color_system="standard")
+    console.print(page(at_rest, "/data/home", 140, 60))
+    assert isinstance(console.file, io.StringIO)
+    codes = {code for found in re.findall(r"\x1b\[([\d;]*)m", console.file.getvalue()) for code in found.split(";")}
+    assert {"31", "35"} < codes <= CALM_CODES
+    assert "at rest: 12 done, 18 live" in console.file.getvalue()  # said in words, not by a fainter ink
 
 
 def test_what_does_not_fit_is_counted_and_the_batch_with_least_time_left_stays() -> None:
