@@ -182,7 +182,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=name,
         descriptions_by_output_name={
-            "result": "One Message Batch per chunk, sent exactly once; a chunk of the real-time lane is asked without one. "
+            "result": "One Message Batch per chunk, sent exactly once by the controller; a chunk of the real-time lane is asked without one. "
             "A chunk that the API refused is red: **Materialize > Failed** sends exactly those again."
         },
     )
@@ -292,7 +292,7 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=workload.name,
         description="One row per request of a chunk: outcome, answer, usage, cost; and its answered records, joined. "
-        "`most_failures` and `chunks_with_failures` beside the newest materialization lead to the records without a good answer.",
+        "The controller collects a batch once it has ended. `most_failures` and `chunks_with_failures` beside the newest materialization lead to the records without a good answer.",
     )
     def results(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
         run(context, desk, list(context.partition_keys))

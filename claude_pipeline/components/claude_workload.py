@@ -18,7 +18,7 @@ from claude_pipeline.components.about import told
 from claude_pipeline.components.ask import build_ask
 from claude_pipeline.components.assets import build_assets
 from claude_pipeline.components.dead_letters import build_dead_letters
-from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, key
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, automation_tags, key
 from claude_pipeline.components.pilot import build_pilot
 from claude_pipeline.components.sla import build_sla_check
 from claude_pipeline.controller import Kind
@@ -164,6 +164,9 @@ def schedule(workload: Workload) -> dg.ScheduleDefinition:
         cron_schedule=workload.schedule or "",
         execution_timezone=workload.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Takes a snapshot; the controller sends what is new in it.",
+        tags=automation_tags([workload]),
+        owners=list(workload.owners),
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         partition = partition_of(workload.cadence, workload.timezone, context.scheduled_execution_time)

@@ -6,6 +6,7 @@ prompt asks for.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,11 +18,12 @@ from claude_pipeline.dataset.snapshot import columns_of
 from claude_pipeline.errors import ClaudePipelineError
 from claude_pipeline.ledger import SnapshotRow
 from claude_pipeline.request import Prompt
-from claude_pipeline.result import comments_of, merged_schema, output_fields, own_names
+from claude_pipeline.result import attempts_schema, comments_of, merged_schema, output_fields, own_names
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.warehouse.view import ENUMS, comment_of_result
+from claude_pipeline.warehouse.view import ENUMS, comment_of_attempt, comment_of_result
 from claude_pipeline.workload import Workload
 
+OF_THE_FILES = {"fingerprint", "verdict"}  # columns of the Parquet parts that say nothing to people
 RECORD_ID = "names the record: the dataset's id column, else a digest of its content"
 
 
@@ -35,41 +37,63 @@ def of_requests(desk: Desk, snapshot: SnapshotRow) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
+def of_results(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dict[str, Any]:
+    """Those of `<w>/results`, which are those of `<w>.attempts` in the warehouse.
+
+    Under a name of ours: what Dagster knows as the schema fills the asset's first screen, which belongs to what failed.
+    """
+    schema = attempts_schema(output_fields(workload))
+    shown = [field for field in schema if field.name not in OF_THE_FILES]
+    told = _told(desk, workload, snapshot, shown, comment_of_attempt, {})
+    return {"columns": told["dagster/column_schema"], "dagster/column_lineage": told["dagster/column_lineage"]}
+
+
 def of_merged(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dict[str, Any]:
-    """Those of `<w>/merged`, which are those of `<w>.results` in the warehouse, from the dataset's."""
-    own = pq.read_schema(desk.path(snapshot.path))
+    """Those of `<w>/merged`, which are those of `<w>.results` in the warehouse."""
+    own, output = pq.read_schema(desk.path(snapshot.path)), output_fields(workload)
+    kept = {final: [name] for name, final in own_names(own.names, output).items()}
+    return _told(desk, workload, snapshot, list(merged_schema(own, output)), comment_of_result, kept)
+
+
+def _told(
+    desk: Desk,
+    workload: Workload,
+    snapshot: SnapshotRow,
+    fields: list[pa.Field],
+    comment_of: Callable[[str, Mapping[str, str]], str],
+    kept: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    """The schema of `fields`, and from which of the dataset's columns each is; `kept` are those taken over as they are."""
     output = output_fields(workload)
-    requests = key(workload, "requests")
-    asked = _asked(workload, columns_of(desk.path(snapshot.path)))
-    lineage = {final: [dg.TableColumnDep(requests, name)] for name, final in own_names(own.names, output).items()}
-    asked_of = {"answer", *(field.name for field in output)}
-    lineage["record_id"] = [dg.TableColumnDep(requests, "record_id")]
-    for name in asked_of:
-        lineage[name] = [dg.TableColumnDep(requests, column) for column in asked]
-    schema = merged_schema(own, output)
-    said = comments_of(schema)
+    answered = {"answer", *(field.name for field in output)}
+    asked = _asked(desk, workload, snapshot)
+    said = comments_of(pa.schema(output))
     # The open-source UI keeps a column's lineage, and has no page that shows it: the words say it as well.
     origin = f"; made from {', '.join(asked)}" if asked else ""
     columns = [
         dg.TableColumn(
             field.name,
             sql_type(field.type, field.name),
-            comment_of_result(field.name, said) + (origin if field.name in asked_of else ""),
+            comment_of(field.name, said) + (origin if field.name in answered else ""),
         )
-        for field in schema
+        for field in fields
     ]
+    sources = {**kept, "record_id": ["record_id"], **dict.fromkeys(answered, asked)}
+    requests = key(workload, "requests")
+    lineage = {name: [dg.TableColumnDep(requests, column) for column in of] for name, of in sources.items()}
     return {
         "dagster/column_schema": dg.TableSchema(columns),
         "dagster/column_lineage": dg.TableColumnLineage(lineage),
     }
 
 
-def _asked(workload: Workload, columns: tuple[str, ...]) -> tuple[str, ...]:
+def _asked(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> list[str]:
     """The columns that the prompt asks for."""
+    path = desk.path(snapshot.path)
     try:
-        return Prompt(workload.template(), columns).columns
+        return list(Prompt(workload.template(), columns_of(path)).columns) if path.exists() else []
     except ClaudePipelineError:  # it has changed since; the run that asks says so
-        return ()
+        return []
 
 
 def sql_type(kind: pa.DataType, name: str = "") -> str:

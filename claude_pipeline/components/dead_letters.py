@@ -30,7 +30,7 @@ def build_dead_letters(workload: Workload) -> dg.AssetsDefinition:
         deps=[key(workload, "merged")],
         partitions_def=snapshot_partitions(workload),
         group_name=workload.name,
-        description="Records that no further attempt will answer by itself. **Materialize this asset alone to ask them "
+        description="Records of a snapshot that no further attempt will answer by itself. **Materialize this asset alone to ask them "
         "again** (in the launchpad: only those of one `reason`); the controller sends them. Together with other assets "
         "it only counts them.",
     )

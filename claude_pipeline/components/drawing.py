@@ -15,6 +15,7 @@ from claude_pipeline.warehouse import ask_ops
 from claude_pipeline.workload import Workload
 
 DAYS = 30
+WIDTH = 600  # px: Dagster shows them in a dialog of 80 % of the window, which is 800 px or more
 
 
 def pictures(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dg.MetadataValue:
@@ -37,9 +38,9 @@ def pictures(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dg.Metada
             AND turnaround_seconds IS NOT NULL AND ended_at > (SELECT max(ended_at) FROM ops.batches) - INTERVAL {DAYS} DAY""",
     )
     drawn = {
-        "throughput": draw_throughput([Flow(*row) for row in flows], Look("throughput")),
-        "cost_by_day": draw_cost([CostDay(*row) for row in costs], Look("cost")),
-        "batch_turnaround": draw_turnarounds([row[0] for row in hours], Look("turnaround")),
+        "throughput": draw_throughput([Flow(*row) for row in flows], Look("throughput", WIDTH)),
+        "cost_by_day": draw_cost([CostDay(*row) for row in costs], Look("cost", WIDTH)),
+        "batch_turnaround": draw_turnarounds([row[0] for row in hours], Look("turnaround", WIDTH)),
     }
     return dg.MetadataValue.md("\n\n".join(markdown_image(_sized(svg), name) for name, svg in drawn.items()))
 

@@ -12,6 +12,7 @@ from claude_pipeline.workload import Workload
 WORKLOAD_TAG, ACTION_TAG = "claude/workload", "claude/action"
 SNAPSHOT_TAG, CHUNK_TAG, BATCH_TAG = "claude/snapshot", "claude/chunk", "claude/batch"
 BATCHES_TAG = "dagster/claude_batch"  # in Dagster's own namespace, so that the list of runs stays readable
+SERVES_TAG = "claude_workload"  # of sensors and schedules, with a workload's name behind it: one may serve several
 FLAG = "flag"  # the action of a run whose only purpose is to turn a refused chunk's partition red
 BATCHES_TAGGED_MAX = 20  # tags of one run are shown as a whole; a longer list says nothing to anybody
 
@@ -28,6 +29,11 @@ def partition_path(asset: dg.AssetKey, partition: str) -> str:
 def runs_path(batch_id: str) -> str:
     """Of the runs that sent or collected a batch."""
     return f"/runs?q[0]={quote(f'tag:{BATCHES_TAG}/{batch_id}=yes', safe='')}"
+
+
+def automation_tags(workloads: Collection[Workload]) -> dict[str, str]:
+    """By what the Automation page finds a sensor or a schedule: `tag: "claude_workload/tickets"`."""
+    return {f"{SERVES_TAG}/{workload.name}": "" for workload in workloads}
 
 
 def mark_run(context: dg.OpExecutionContext | dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:

@@ -139,7 +139,7 @@ def of_collected(desk: Desk, workload: Workload, chunk: ChunkRow, collected: Col
         found |= {"dearest_records": table(rows.dearest), "preview": table(rows.answers)}
     snapshot = desk.ledger.snapshot(workload.name, chunk.snapshot) if newest else None
     if snapshot is not None:
-        found = {**failures(desk, workload, snapshot.id), **found}
+        found = {**failures(desk, workload, snapshot.id), **found, **column.of_results(desk, workload, snapshot)}
     return found
 
 
@@ -184,12 +184,14 @@ def failures(desk: Desk, workload: Workload, snapshot: str) -> Metadata:
         return {"most_failures": "none so far"}
     failed.sort(key=lambda pair: -pair[1])
     worst, bad = next((pair for pair in failed if pair[0].collected_at is not None), failed[0])
-    lines = ["| chunk | not answered | outside schema | of | batch | |", "|---|---:|---:|---:|---|---|"]
+    lines = ["| chunk | not answered | outside schema | of | runs | |", "|---|---:|---:|---:|---|---|"]
     for chunk, count in failed[:LINKS_MAX]:
         said = short(f"{chunk.error_type or chunk.state.value}: {chunk.error}").replace("|", "/") if chunk.error else ""
+        # Not the batch's id: it cannot be broken, and would push the page's whole table out of sight.
+        runs = f"[of its batch]({runs_path(chunk.batch_id)})" if chunk.batch_id else ""
         lines.append(
             f"| [{chunk.key.replace('-', NO_BREAK)}]({_records_path(workload, chunk)}) | {count - (chunk.invalid or 0):,} | {chunk.invalid or 0:,} "
-            f"| {chunk.requests:,} | {chunk.batch_id or ''} | {said} |"
+            f"| {chunk.requests:,} | {runs} | {said} |"
         )
     more = [f"\n{len(failed) - LINKS_MAX:,} more"] if len(failed) > LINKS_MAX else []
     return {
@@ -278,9 +280,9 @@ def of_summary(desk: Desk, workload: Workload, snapshot: SnapshotRow, summary: S
     if hours:
         found |= {"turnaround_hours": median(hours), "turnaround_hours_max": max(hours)}
     return {
-        "summary": dg.MetadataValue.md(summary.markdown()),
-        **failures(desk, workload, snapshot.id),
         "pictures": pictures(desk, workload, snapshot),
+        **failures(desk, workload, snapshot.id),
+        "summary": dg.MetadataValue.md(summary.markdown()),
         "dearest_records": table(_dearest(desk, workload, snapshot)),
         "cache_hit_rate": 0.0,
         **found,

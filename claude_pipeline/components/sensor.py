@@ -13,9 +13,9 @@ import dagster as dg
 
 from claude_pipeline.components.claude_workload import job_name
 from claude_pipeline.components.desk_resource import LOCK_TAG, DeskResource, lock_name
-from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG
+from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, automation_tags
 from claude_pipeline.components.sla import sla_evaluations
-from claude_pipeline.controller import Action, Situation, choose, decide, describe, survey
+from claude_pipeline.controller import Action, Kind, Situation, choose, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.settings import Settings
@@ -43,14 +43,17 @@ UNFINISHED = [
 
 
 def build_controller(workloads: Sequence[Workload], jobs: Sequence[object]) -> dg.SensorDefinition:
-    """One sensor for all workloads; it may request only jobs declared on it."""
+    """One sensor for all workloads; it may request only jobs declared on it, and declares no others."""
+    launched = {job_name(workload, kind) for workload in workloads for kind in (*Kind, FLAG)}
 
     @dg.sensor(
         name=NAME,
-        jobs=list(jobs),  # type: ignore[arg-type]
+        jobs=[job for job in jobs if job.name in launched],  # type: ignore[attr-defined,misc]
         minimum_interval_seconds=Settings.from_environment().tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks at everything in flight and launches what is due: submit, collect, finalize.",
+        tags=automation_tags(workloads),
+        owners=sorted({owner for workload in workloads for owner in workload.owners}),
     )
     def controller(context: dg.SensorEvaluationContext, desk: DeskResource) -> dg.SensorResult:
         try:

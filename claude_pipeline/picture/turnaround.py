@@ -60,13 +60,10 @@ def _fill(figure: Figure, hours: Sequence[float], look: Look) -> None:
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.axvline(SLA_HOURS, color=VERMILLION.color, linewidth=2, linestyle="--")
-    axes.margins(y=0.22)
-    axes.annotate(
-        "24 h: what is unanswered expires", (SLA_HOURS, 1), (-5, -2), xycoords=("data", "axes fraction"),
-        textcoords="offset points", ha="right", va="top",
-    )  # fmt: skip
     calm(axes)
     middle = median(hours)
     mark_median(axes, max(middle, low), spell(middle))
-    figure.legend(loc="outside lower left", frameon=False)
+    axes.axvline(
+        SLA_HOURS, color=VERMILLION.color, linewidth=2, linestyle="--", label="24 h: what is unanswered expires"
+    )
+    figure.legend(loc="outside lower left", ncols=1 if look.narrow else 2, frameon=False)

@@ -136,6 +136,11 @@ def comment_of_result(name: str, output: Mapping[str, str]) -> str:
     return {**RESULT_COMMENTS, **output}.get(name) or _own(name)
 
 
+def comment_of_attempt(name: str, output: Mapping[str, str]) -> str:
+    """What a column of attempts means."""
+    return {**ATTEMPT_COMMENTS, **output}.get(name) or _own(name)
+
+
 def _own(name: str) -> str:
     original = name.removeprefix("record_")
     renamed = original != name and original in ATTEMPT_COMMENTS

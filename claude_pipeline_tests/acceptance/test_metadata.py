@@ -103,6 +103,8 @@ def test_the_newest_chunk_and_the_summary_lead_to_the_failed_records(site: Minia
         found = metadata(site, leaf)
         assert found["most_failures"].value == f"[{errored} of {requests} in {worst.split('|')[1]}]({path})"
         assert path in found["chunks_with_failures"].value
+        # No cell holds a batch's id: it cannot be broken, and pushed the page's table out of sight.
+        assert "| msgbatch_" not in found["chunks_with_failures"].value
 
 
 def test_a_batch_leads_to_its_chunk_and_back(site: Miniature) -> None:
@@ -119,7 +121,9 @@ def test_the_summary_has_three_pictures_within_itself(site: Miniature) -> None:
         kind, _, data = image.partition("](")[2].rstrip(")").partition(",")
         assert kind == "data:image/svg+xml;base64"
         root = ElementTree.fromstring(base64.b64decode(data))
-        assert {root.get("width"), root.get("height")}.isdisjoint({None, ""})
+        # As wide as Dagster's dialog in a window of 800 px: 80 % of it, less the margins.
+        assert 0 < float(root.get("width") or 0) <= 600
+        assert root.get("height")
 
 
 def test_merged_columns_have_types_meanings_and_origins(site: Miniature) -> None:
@@ -138,6 +142,22 @@ def test_merged_columns_have_types_meanings_and_origins(site: Miniature) -> None
     assert {column.name for column in metadata(site, "requests")["dagster/column_schema"].value.columns} == {
         "record_id", "id", "text"
     }  # fmt: skip
+
+
+def test_result_columns_are_those_of_attempts_in_the_warehouse(site: Miniature) -> None:
+    found = metadata(site, "results")
+    shown = {column.name: column for column in found["columns"].value.columns}
+    published = [name for (name,) in site.rows("SELECT column_name FROM (DESCRIBE reviews.attempts)")]
+    assert set(shown) == set(published) - {"fingerprint"}  # a digest, for joins only
+    assert shown["stars"].description == "One to five; made from text"
+    assert shown["max_tokens"].description == "the limit it was asked with"
+    assert set(found["dagster/column_lineage"].value.deps_by_column) == {"record_id", "answer", "stars"}
+
+
+def test_automations_are_found_by_workload_and_have_owners(site: Miniature) -> None:
+    controller = site.repository.get_sensor_def("controller")
+    assert controller.tags == {"claude_workload/reviews": ""}  # `tag: "claude_workload/reviews"` on the Automation page
+    assert list(controller.owners or ()) == ["team:reviews"]
 
 
 def test_a_run_that_a_person_launched_is_found_by_workload_and_snapshot(site: Miniature) -> None:
