@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from claude_pipeline.errors import UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
 READ_BYTES = 1 << 20
@@ -115,6 +118,20 @@ def written(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(target: Path) -> None:
+    """See that a file can be put where a person wants one; databases would each say in their own words that it cannot.
+
+    Raises:
+        UsageError: its folder cannot be made, or nothing can be written there; says why.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--to: {target} cannot be written ({error.strerror}); name another place") from error
 
 
 def sync_folder(folder: Path) -> None:

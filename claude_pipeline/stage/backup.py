@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_pipeline.errors import UsageError
-from claude_pipeline.home import written
+from claude_pipeline.home import check_writable, written
 from claude_pipeline.stage.desk import Desk
 
 PREFIX = "ledger-"
@@ -26,12 +26,14 @@ def backup(desk: Desk, target: Path | None = None, *, keep: int = 7) -> Backup:
     """Copy the ledger to `target`, or to `backups/` in the home, where the newest `keep` stay.
 
     Raises:
-        UsageError: the ledger is on PostgreSQL, or the target is the ledger itself.
+        UsageError: the ledger is on PostgreSQL, the target is the ledger itself, or cannot be written.
     """
     folder = desk.home.backups
     path = target or folder / f"{PREFIX}{desk.clock():%Y%m%dT%H%M%S.%f}.db"
     if path.exists() and path.resolve() == desk.home.ledger.resolve():
         raise UsageError("--to names the ledger itself; name another file")
+    if target is not None:
+        check_writable(target)
     with written(path) as temporary:
         events = desk.ledger.copy_to(temporary)
     older = sorted(folder.glob(f"{PREFIX}*.db"))[:-keep] if target is None else []

@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from claude_pipeline.errors import UsageError
-from claude_pipeline.home import TEMPORARY_SUFFIX, Home, sha256_of, sync_folder, written
+from claude_pipeline.home import TEMPORARY_SUFFIX, Home, check_writable, sha256_of, sync_folder, written
 from claude_pipeline.sql import QUIET, identifier, literal
 from claude_pipeline.warehouse.publish import STORAGE_VERSION
 
@@ -83,6 +83,7 @@ def _refuse(home: Home, target: Path, kind: Format, force: bool) -> None:
         raise UsageError("--to names the warehouse itself; name another file")
     if place == root or place in root.parents or home.warehouse_versions.resolve() in (place, *place.parents):
         raise UsageError(f"--to: {target} holds the home, or is part of it; name another place")
+    check_writable(target)
     if not target.exists() or (kind is Format.PARQUET and target.is_dir() and not any(target.iterdir())):
         return
     if target.is_dir() != (kind is Format.PARQUET):

@@ -85,6 +85,12 @@ def test_the_ledger_itself_is_no_target(desk: Desk) -> None:
     assert desk.ledger.id
 
 
+def test_a_place_where_nothing_can_be_written_is_named(desk: Desk) -> None:
+    """It was "OperationalError, which is not foreseen"."""
+    with pytest.raises(UsageError, match=r"--to: /proc/copy\.db cannot be written .*; name another place"):
+        backup(desk, Path("/proc/copy.db"))
+
+
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_ledger_on_postgresql_is_copied_by_its_own_tools(desk: Desk, ledger_url: str) -> None:
     with pytest.raises(UsageError, match="copy it with pg_dump postgresql") as told:

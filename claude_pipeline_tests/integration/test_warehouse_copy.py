@@ -175,6 +175,13 @@ def test_a_folder_is_there_and_whole_at_any_moment(published: Desk, tmp_path: Pa
     assert {"v1", "v4"} <= seen | {json.loads((target / "manifest.json").read_text())["version"]}
 
 
+def test_a_place_where_nothing_can_be_written_is_named(published: Desk) -> None:
+    """It was "IOException, which is not foreseen"."""
+    for kind in Format:
+        with pytest.raises(UsageError, match=r"--to: /proc/copy cannot be written .*; name another place"):
+            copy_to(published.home, Path("/proc/copy"), format=kind)
+
+
 def test_a_copy_of_nothing_is_refused(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is published yet"):
         copy_to(desk.home, tmp_path / "x.duckdb")
