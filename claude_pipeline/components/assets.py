@@ -182,7 +182,8 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=name,
         descriptions_by_output_name={
-            "result": "One Message Batch per chunk, sent exactly once by the controller; a chunk of the real-time lane is asked without one. "
+            "result": "One Message Batch per chunk, sent exactly once; the controller does it by itself. A chunk of the "
+            "real-time lane is asked without one. "
             "A chunk that the API refused is red: **Materialize > Failed** sends exactly those again."
         },
     )
