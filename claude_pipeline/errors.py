@@ -24,18 +24,31 @@ ClaudePipelineError
 │   └── ResultsIncomplete       a download holds fewer or other lines than the batch
 └── ApiRefused              a clear refusal of one request to the API (4xx)
 
-A message says which thing, what is true, and the way out; the parts are attributes too.
+A message says which thing, what is true, and the way out, in one line; the parts are attributes too.
 Errors of other libraries are wrapped once, at the border, with `from` (or `from None` where
 the original could carry the key or a record's text).
 """
 
 from __future__ import annotations
 
+import re
+
+# What would break the line, or show as something else than it is: controls, marks without width, turns of direction.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+
+
+def one_line(text: str) -> str:
+    """The text with what cannot be seen written as Python writes it: names of files and columns may hold anything."""
+    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
+
 
 class ClaudePipelineError(Exception):
-    """Base of all errors raised on purpose; `str()` is a sentence for people."""
+    """Base of all errors raised on purpose; `str()` is a sentence for people, on one line."""
 
     exit_code: int = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(ClaudePipelineError):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from claude_pipeline.errors import one_line
 from claude_pipeline.report import duration
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Screen:
     def stage(self, name: str, sentence: str) -> None:
         """Something was done, in a stage of the journey."""
         if not self._quiet:
-            self._progress.print(f"[bold]{name:<10}[/bold]", escape(sentence), soft_wrap=True)
+            self._progress.print(f"[bold]{name:<10}[/bold]", _seen(sentence), soft_wrap=True)
 
     def now(self, sentence: str) -> None:
         """What is going on; a line that replaces the one before it, silent when not a terminal."""
@@ -44,9 +45,9 @@ class Screen:
             return
         with self._lock:  # a step says from its own thread how far it is
             if self._live is None:
-                self._live = self._progress.status(escape(sentence), spinner_style="")  # its green is faint on white
+                self._live = self._progress.status(_seen(sentence), spinner_style="")  # its green is faint on white
                 self._live.start()
-            self._live.update(escape(sentence))
+            self._live.update(_seen(sentence))
 
     def still(self) -> None:
         """Take the live line away."""
@@ -66,21 +67,28 @@ class Screen:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for label, value in rows:
-            table.add_row(escape(label), escape(value))
+            table.add_row(_seen(label), _seen(value))
         self._out.print()
         self._out.print(table)
 
     def grid(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-        table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table = Table(
+            *map(_seen, columns), title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
+        )
         for row in rows:
-            table.add_row(*(escape(shown(value)) for value in row))
+            table.add_row(*(_seen(shown(value)) for value in row))
         self._out.print(table)
 
     def say(self, text: str = "") -> None:
-        self._out.print(text, markup=False, soft_wrap=True)
+        self._out.print("\n".join(map(one_line, text.split("\n"))), markup=False, soft_wrap=True)
 
     def summary(self, summary: Summary) -> None:
         self.table("Summary", summary.rows())
+
+
+def _seen(text: str) -> str:
+    """A text of anybody's: no markup of rich's, no code that a terminal obeys, on one line."""
+    return escape(one_line(text))
 
 
 def shown(value: object) -> str:
