@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,8 +28,30 @@ PROMPT_BYTES_MAX = 20_000_000  # one rendered prompt; far over any model's conte
 _SENTINEL = "\x00prompt\x00"
 
 RejectCode = Literal[
-    "missing_text", "not_text", "empty_prompt", "bad_unicode", "control_char", "template_failed", "too_large"
+    "missing_text",
+    "empty_text",
+    "not_text",
+    "wrong_type",
+    "empty_prompt",
+    "bad_unicode",
+    "control_char",
+    "template_failed",
+    "too_large",
+    "too_many_tokens",
 ]
+
+
+class NoMoment:
+    """A date or time that Python cannot hold: outside the years 1 to 9999, or in a time zone nobody knows."""
+
+
+_PRINTED_AS_PYTHON: Mapping[type, str] = {
+    NoMoment: "is a date outside the years 1 to 9999, or in an unknown time zone; cast it to text in dataset.sql",
+    bytes: "holds bytes; decode it in dataset.sql",
+    list: "is a list; write {{ … | join(', ') }} or {{ … | tojson }}",
+    tuple: "is a list; write {{ … | join(', ') }} or {{ … | tojson }}",
+    dict: "is an object; write {{ ….field }} or {{ … | tojson }}",
+}
 
 
 class Request(NamedTuple):
@@ -62,11 +84,13 @@ class _Unusable(Exception):
 
 
 def _usable(value: Any) -> Any:
-    """Jinja's `finalize`: what may not become text in a prompt (`None`, NaN) stops the record."""
+    """Jinja's `finalize`: what may not become text in a prompt (`None`, NaN, what only Python prints) stops the record."""
     if value is None:
         raise _Unusable("missing_text", "a column is null")
-    if isinstance(value, float) and math.isnan(value):
-        raise _Unusable("not_text", "a column is NaN")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Unusable("not_text", "a column is NaN" if math.isnan(value) else "a column is infinite")
+    if type(value) in _PRINTED_AS_PYTHON:
+        raise _Unusable("wrong_type", f"a column {_PRINTED_AS_PYTHON[type(value)]}")
     return value
 
 
@@ -107,6 +131,7 @@ class Prompt:
         for name in sorted(asked - set(known)):
             raise PromptInvalid(f"{place}: asks for {{{{ {name} }}}}, but the records have only {', '.join(known)}")
         self.columns = tuple(name for name in known if name in asked)
+        self._prints_only = bool(self.columns) and not _looked_at(tree, set(self.columns))
 
     def render(self, record: Mapping[str, Any]) -> str:
         """The prompt's text.
@@ -117,10 +142,7 @@ class Prompt:
         try:
             text = self._template.render(record)
         except _Unusable as problem:
-            null = [name for name in self.columns if record.get(name) is None]
-            if problem.code == "missing_text" and null:
-                raise _Unusable("missing_text", f"column {null[0]} is null") from None
-            raise
+            raise self._named(problem, record) from None
         except UndefinedError:
             raise _Unusable("missing_text", "a field that the prompt asks for is missing") from None
         except (
@@ -135,9 +157,44 @@ class Prompt:
             raise _Unusable("template_failed", f"the template failed ({type(error).__name__})") from None
         if len(text) > PROMPT_BYTES_MAX:
             raise _Unusable("too_large", f"the prompt is {len(text):,} characters")
+        if self._prints_only and all(map(_blank, map(record.get, self.columns))):
+            alone = (
+                f"column {self.columns[0]} is" if len(self.columns) == 1 else f"columns {', '.join(self.columns)} are"
+            )
+            raise _Unusable("empty_text", f"{alone} empty")
         if not text or text.isspace():
             raise _Unusable("empty_prompt", "the prompt is blank")
         return text
+
+    def holding(self, what: Callable[[str], bool], record: Mapping[str, Any]) -> str:
+        """Words for the first column whose text is such; for the prompt where it is none alone."""
+        found = (name for name in self.columns if isinstance(record.get(name), str) and what(record[name]))
+        return next((f"column {name}" for name in found), "the prompt")
+
+    def _named(self, problem: _Unusable, record: Mapping[str, Any]) -> _Unusable:
+        """The problem with the column's name, where a column is it as a whole."""
+        for name in self.columns:
+            try:
+                _usable(record.get(name))
+            except _Unusable as own:
+                if own.code == problem.code:
+                    return _Unusable(own.code, own.detail.replace("a column", f"column {name}", 1).replace("…", name))
+        return problem
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.isspace())
+
+
+def _looked_at(tree: nodes.Template, columns: set[str]) -> bool:
+    """Whether a column is used for more than to print it: then the template has a mind of its own about blanks."""
+    printed = set()
+    for output in tree.find_all(nodes.Output):
+        for node in output.nodes:
+            while isinstance(node, nodes.Filter) and node.node is not None and node.name not in ("default", "d"):
+                node = node.node
+            printed.add(id(node))
+    return any(node.name in columns and id(node) not in printed for node in tree.find_all(nodes.Name))
 
 
 def constant_head(template: str) -> str:
@@ -181,9 +238,11 @@ class RequestMaker:
         except _Unusable as problem:
             return Rejection(row, record_id, problem.code, problem.detail)
         except (orjson.JSONEncodeError, UnicodeEncodeError):
-            return Rejection(row, record_id, "bad_unicode", "the prompt holds a lone surrogate")
+            place = self.prompt.holding(_has_surrogate, record)
+            return Rejection(row, record_id, "bad_unicode", f"{place} holds half a character (a lone surrogate)")
         if b"\\u0000" in quoted and "\x00" in text:
-            return Rejection(row, record_id, "control_char", "the prompt holds a NUL character")
+            place = self.prompt.holding(lambda value: "\x00" in value, record)
+            return Rejection(row, record_id, "control_char", f"{place} holds a NUL character")
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
 
     def fingerprint(self, quoted: bytes) -> bytes:
@@ -196,6 +255,10 @@ class RequestMaker:
     def quoted(self, request: Request) -> bytes:
         """The prompt of a request of this maker, as a JSON string."""
         return request.params[len(self.head) : len(request.params) - len(self.tail)]
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _around(params: Mapping[str, Any]) -> tuple[bytes, bytes]:
@@ -220,4 +283,4 @@ def params_of(workload: Workload, prompt: str) -> dict[str, Any]:
     return params
 
 
-__all__ = ["Prompt", "Rejection", "Request", "RequestMaker", "constant_head", "params_of"]
+__all__ = ["NoMoment", "Prompt", "Rejection", "Request", "RequestMaker", "constant_head", "params_of"]

@@ -85,7 +85,9 @@ class _Strict(BaseModel):
 class Dataset(_Strict):
     """Where the records come from: `path`, or `sql` with an optional `database` URL."""
 
-    path: str | None = Field(None, description="A file, a glob or a folder of CSV, JSONL or Parquet files.")
+    path: str | None = Field(
+        None, min_length=1, description="A file, a glob or a folder of CSV, JSONL or Parquet files."
+    )
     sql: str | None = Field(None, description="A query: DuckDB's SQL, or that of `database`.")
     database: str | None = Field(None, description="SQLAlchemy URL in which `sql` runs; without it DuckDB runs it.")
     id: str | None = Field(None, description="Column that names a record; without it a digest of its content does.")

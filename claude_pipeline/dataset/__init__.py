@@ -6,6 +6,7 @@
     jsonl_table, json_shape      JSON lines: the reader, and the types over the whole file
     parquet_table, query_table, database_table      the other sources
     table       what every source becomes: a schema and a stream of batches
+    origin      which file and line each row came from, and which could not be read whole
     identity    record ids: a column of the dataset, or a digest of the content
     snapshot    writes and reads the snapshot file
     predicate   conditions that users write in SQL, checked and evaluated apart from everything else
@@ -14,12 +15,16 @@ Reading rules, in short. CSV cells are text, all of them: `007` stays `007`, `NA
 an empty cell is an empty text, quoted or not; blank lines are skipped. JSONL columns get one type
 each over the whole file: text, boolean, 64-bit integer, double, list or struct; what mixes them
 is text. Dates in text stay text. Parquet and SQL columns keep their types.
+A value that nothing here can hold (half a character, NaN in JSON, bytes that are no UTF-8 in Parquet)
+is null in the snapshot and a fault of its record, which is then never asked.
 """
 
+from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.predicate import check_predicate, first_true, guarded
 from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
 
 __all__ = [
+    "Origin",
     "SnapshotFile",
     "check_predicate",
     "columns_of",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from claude_pipeline.dataset.plain import LINE_BYTES_MAX, not_utf8
+from claude_pipeline.dataset.plain import LINE_BYTES_MAX, not_utf8, too_long
 from claude_pipeline.dataset.table import BYTES_PER_BATCH, ROWS_PER_BATCH
 from claude_pipeline.errors import DatasetInvalid
 
@@ -81,7 +81,7 @@ def _lines(path: Path, place: str) -> Iterator[str]:
         while line := file.readline(LINE_BYTES_MAX + 1):
             number += 1
             if len(line) > LINE_BYTES_MAX:
-                raise DatasetInvalid(f"longer than {LINE_BYTES_MAX:,} bytes", place=f"{place}, line {number}")
+                raise too_long(place, number)
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:

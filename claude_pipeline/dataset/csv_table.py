@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from claude_pipeline.dataset.csv_strict import FIELD_CHARACTERS_MAX, strict_batches
+from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.plain import PIECE_BYTES, UTF8_BOM, not_utf8, plain_text
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import Table, check_names, check_same_columns
@@ -54,12 +55,14 @@ def csv_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path) -
         names = read_header(path, first.place, _delimiter(first, dataset), allow_empty=dataset.allow_empty).names
     check_names([*names, *first.partitions], id_column=dataset.id, place=first.place)
     schema = pa.schema([(name, pa.string()) for name in [*names, *first.partitions]])
+    origin = Origin()
 
     def batches() -> Iterator[pa.RecordBatch]:
         for file in files:
+            origin.begin(file.name)
             yield from _file_batches(file, dataset, names, schema, scratch)
 
-    return Table(schema, batches(), first.place)
+    return Table(schema, origin.counted(batches()), first.place, origin)
 
 
 def _file_batches(

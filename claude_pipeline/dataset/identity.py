@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ DIGEST_CHARACTERS = 32
 _MEMORY_LIMIT = "128MB"  # millions of ids spill into scratch at hardly any cost
 _SHOWN_CHARACTERS = 80
 _SHOWN_IDS = 3
-_SHOWN_ROWS = 5
+_SHOWN_ROWS = 3
 _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 
+PlaceOf = Callable[[int], str]  # a row of the snapshot, from 0 -> file and line
+
+
 def column_ids(
-    batches: Iterable[pa.RecordBatch], column: str, *, place: str
+    batches: Iterable[pa.RecordBatch], column: str, *, place: str, place_of: PlaceOf
 ) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
     """Each batch with its ids, the column as text.
 
@@ -46,14 +49,14 @@ def column_ids(
         blank = pc.fill_null(pc.equal(ids, ""), True)
         if count := pc.sum(blank).as_py() or 0:
             if not missing:
-                first = seen + pc.index(blank, pa.scalar(True)).as_py() + 1
+                first = seen + pc.index(blank, pa.scalar(True)).as_py()
             missing += count
         seen += len(batch)
         yield ids, batch
     if missing:
         have = "record has" if missing == 1 else "records have"
         raise DatasetInvalid(
-            f"{missing:,} {have} no {column} (first: record {first:,}); fill it, or leave out id: "
+            f"{missing:,} {have} no {column} (first: {place_of(first)}); fill it, or leave out id: "
             "so that the content names the record",
             place=place,
         )
@@ -97,11 +100,11 @@ def _json_value(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def check_unique(snapshot: Path, column: str, *, place: str, scratch: Path) -> None:
+def check_unique(snapshot: Path, column: str, *, place: str, place_of: PlaceOf, scratch: Path) -> None:
     """Refuse a written snapshot in which an id stands twice, found out of core.
 
     Raises:
-        DuplicateIds: with the first three such ids and the numbers of their records.
+        DuplicateIds: with the first three such ids and where their records stand.
     """
     rows = f"read_parquet({file_literal(snapshot)}, file_row_number = true)"
     with connected(scratch, memory_limit=_MEMORY_LIMIT) as connection:
@@ -114,11 +117,11 @@ def check_unique(snapshot: Path, column: str, *, place: str, scratch: Path) -> N
         said = []
         for record_id, times in repeated:
             numbers = connection.sql(
-                f"SELECT file_row_number + 1 FROM {rows} WHERE record_id = {_matching(record_id)} "
+                f"SELECT file_row_number FROM {rows} WHERE record_id = {_matching(record_id)} "
                 f"ORDER BY file_row_number LIMIT {_SHOWN_ROWS}"
             ).fetchall()
-            listed = ", ".join(f"{number:,}" for (number,) in numbers) + (", …" if times > _SHOWN_ROWS else "")
-            said.append(f"{record_id[:_SHOWN_CHARACTERS]!r} occurs {times:,} times (records {listed})")
+            listed = " and ".join(place_of(number) for (number,) in numbers) + (" …" if times > _SHOWN_ROWS else "")
+            said.append(f"{record_id[:_SHOWN_CHARACTERS]!r} occurs {times:,} times ({listed})")
     ids = tuple(str(record_id) for record_id, _ in repeated)
     raise DuplicateIds(
         f"{column}: {'; '.join(said)}; make the ids unique, or leave out id: so that the content names the record",

@@ -2,13 +2,18 @@
 
 Two passes: the first parses every line for the types over the whole file and names the line of
 whatever is wrong; the second lets DuckDB read with exactly these types, so that it guesses
-nothing (left alone it turns text that looks like a date into a date).
+nothing (left alone it turns text that looks like a date into a date). A value that no text can
+hold (half a character, NaN) is the fault of its record alone: the second pass reads null there.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,8 @@ import pyarrow as pa
 
 from claude_pipeline.dataset.duck import connected, reader
 from claude_pipeline.dataset.json_shape import Shape
-from claude_pipeline.dataset.plain import LINE_BYTES_MAX, UTF8_BOM, not_utf8, plain_text
+from claude_pipeline.dataset.origin import FAULTS_MAX, Fault, Origin
+from claude_pipeline.dataset.plain import LINE_BYTES_MAX, UTF8_BOM, not_utf8, plain_text, too_long
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import COLUMNS_MAX, Table, check_names, fitted, plain_schema
 from claude_pipeline.errors import DatasetInvalid
@@ -28,6 +34,7 @@ from claude_pipeline.workload import Dataset
 
 OBJECT_BYTES_MIN = 1_000_000  # DuckDB reads in buffers of twice this; its own default is 16 times as much
 _SIGNATURES_MAX = 10_000
+_UNREAD: Any = object()
 _SETTLED = frozenset({str, type(None)})
 _DOUBLE_TOO_WIDE = float(2**63)
 
@@ -63,9 +70,10 @@ def jsonl_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path)
         DatasetInvalid: with file and line, for the first thing wrong.
     """
     survey = _Survey()
+    seen = []
     for file in files:
         with plain_text(file, encoding=dataset.encoding, scratch=scratch) as path:
-            _survey_file(path, file.place, survey)
+            seen.append(_survey_file(path, file.place, survey))
     place = files[0].place
     partitions = list(files[0].partitions)
     check_names([*survey.columns, *partitions], id_column=dataset.id, place=place)
@@ -77,10 +85,17 @@ def jsonl_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path)
     with connected(scratch) as connection:
         own = plain_schema(connection.sql(_nothing_of(types)).to_arrow_table().schema) if types else pa.schema([])
     schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in partitions)])
+    origin = Origin()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for file in files:
-            with plain_text(file, encoding=dataset.encoding, scratch=scratch) as path:
+        for file, lines in zip(files, seen, strict=True):
+            origin.begin(file.name, blank=lines.blank)
+            for record, fault in lines.faults.items():
+                origin.fault(origin.rows + record, fault)
+            with (
+                plain_text(file, encoding=dataset.encoding, scratch=scratch) as plain,
+                _mended(plain, file.place, lines, scratch) as path,
+            ):
                 for batch in _typed(path, types, survey.longest_line, place=file.place, scratch=scratch):
                     arrays = fitted(batch, own, place=file.place).columns
                     arrays += [
@@ -88,18 +103,39 @@ def jsonl_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path)
                     ]
                     yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    return Table(schema, batches() if types else iter(()), place)
+    return Table(schema, origin.counted(batches() if types else iter(())), place, origin)
 
 
-def _survey_file(path: Path, place: str, survey: _Survey) -> None:
+@dataclass
+class _Lines:
+    """What a file's lines are, beside objects: `faults` by record, from 0."""
+
+    blank: array[int] = field(default_factory=lambda: array("q"))
+    faults: dict[int, Fault] = field(default_factory=dict)
+
+
+def _survey_file(path: Path, place: str, survey: _Survey) -> _Lines:
     loads, take = orjson.loads, survey.take
+    lines = _Lines()
     for number, line in _lines(path, place):
         try:
             record = loads(line)
-        except orjson.JSONDecodeError:
+        except orjson.JSONDecodeError:  # it holds the line, so nothing is raised while it is handled
+            record = _UNREAD
+        if record is _UNREAD:
             if not line.strip():
+                lines.blank.append(number)
                 continue
-            raise _broken(line, path, place, number) from None
+            record, fault = _without_faults(line, f"{place}, line {number}")
+            if fault is None:
+                raise _broken(line, path, place, number)
+            if len(lines.faults) >= FAULTS_MAX:
+                raise DatasetInvalid(
+                    f"{FAULTS_MAX:,} lines before this one hold NaN or half a character; mend what writes them",
+                    place=f"{place}, line {number}",
+                )
+            lines.faults[number - len(lines.blank) - 1] = fault
+            line = json.dumps(record).encode()
         if type(record) is not dict:
             raise _no_object(record, place, number)
         if len(line) > survey.longest_line:
@@ -110,6 +146,54 @@ def _survey_file(path: Path, place: str, survey: _Survey) -> None:
                 f"the records so far have more than {COLUMNS_MAX:,} different keys; put what varies under one key",
                 place=f"{place}, line {number}",
             )
+    return lines
+
+
+@contextmanager
+def _mended(path: Path, place: str, lines: _Lines, scratch: Path) -> Iterator[Path]:
+    """The file itself, or a copy with null for each value that is a fault, removed after."""
+    if not lines.faults:
+        yield path
+        return
+    copy = scratch / "mended.jsonl"
+    record = -1
+    try:
+        with copy.open("wb") as target:
+            for _, line in _lines(path, place):
+                record += bool(line.strip())
+                if record in lines.faults and line.strip():
+                    line = json.dumps(_without_faults(line, place)[0]).encode() + b"\n"
+                target.write(line)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _without_faults(line: bytes, place: str) -> tuple[Any, Fault | None]:
+    """An object whose only fault is in its values, with null in their place, and the first of them; else no fault."""
+    try:
+        _refuse_repeated_keys(line, place)
+        record = json.loads(line)
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        return None, None
+    if type(record) is not dict or _has_lone_surrogate(list(record)):
+        return None, None
+    faults = {}
+    for name, value in record.items():
+        if _has_lone_surrogate(value):
+            faults[name] = Fault("bad_unicode", f"column {name} holds half a character (a lone surrogate)")
+        elif _has_no_number(value):
+            faults[name] = Fault("not_text", f"column {name} holds NaN or Infinity, which are not JSON; write null")
+    return record | dict.fromkeys(faults), next(iter(faults.values()), None)
+
+
+def _has_no_number(value: Any) -> bool:
+    """Whether it holds a NaN or an infinity."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_no_number, value.values()))
+    return isinstance(value, list) and any(map(_has_no_number, value))
 
 
 def _lines(path: Path, place: str) -> Iterator[tuple[int, bytes]]:
@@ -118,7 +202,7 @@ def _lines(path: Path, place: str) -> Iterator[tuple[int, bytes]]:
             file.seek(0)
         for number, line in enumerate(iter(partial(file.readline, LINE_BYTES_MAX + 1), b""), 1):
             if len(line) > LINE_BYTES_MAX:
-                raise DatasetInvalid(f"longer than {LINE_BYTES_MAX:,} bytes", place=f"{place}, line {number}")
+                raise too_long(place, number)
             yield number, line
 
 
@@ -207,10 +291,10 @@ def _broken(line: bytes, path: Path, place: str, number: int) -> DatasetInvalid:
         return DatasetInvalid("nested too deeply", place=where)
     if _has_lone_surrogate(value):
         return DatasetInvalid(
-            r"holds half a character (a lone surrogate, \ud800 to \udfff); mend the text", place=where
+            r"a key holds half a character (a lone surrogate, \ud800 to \udfff); mend it", place=where
         )
-    if "NaN" in text or "Infinity" in text:
-        return DatasetInvalid("holds NaN or Infinity, which are not JSON; write null", place=where)
+    if type(value) is not dict:
+        return _no_object(value, place, number)
     return DatasetInvalid("nested too deeply, or a number is too large", place=where)
 
 

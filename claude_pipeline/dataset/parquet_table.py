@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset.origin import Fault, Origin
 from claude_pipeline.dataset.plain import unchanged, unpacked
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import (
@@ -41,18 +42,41 @@ def parquet_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Pat
     assert unified is not None
     own = unified
     schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in partitions)])
+    origin = Origin()
 
     def batches() -> Iterator[pa.RecordBatch]:
         for file in files:
+            origin.begin(file.name)
             with unchanged(file), _opened(file, scratch) as parquet:
                 for batch in _batches(parquet, file.place):
-                    arrays = fitted(batch, own, place=file.place).columns
+                    arrays = fitted(_sound(batch, origin), own, place=file.place).columns
                     arrays += [
                         pa.repeat(pa.scalar(value, pa.string()), len(batch)) for value in file.partitions.values()
                     ]
                     yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    return Table(schema, batches(), first.place)
+    return Table(schema, origin.counted(batches()), first.place, origin)
+
+
+def _sound(batch: pa.RecordBatch, origin: Origin) -> pa.RecordBatch:
+    """The batch with null for each text that is no UTF-8, which is a fault of its record."""
+    for position, field in enumerate(batch.schema):
+        array = batch.column(position)
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        try:
+            array.validate(full=True)
+        except pa.ArrowException:
+            texts: list[str | None] = []
+            for row, value in enumerate(array.cast(pa.large_binary()).to_pylist()):
+                try:
+                    texts.append(None if value is None else value.decode())
+                except UnicodeDecodeError as error:
+                    texts.append(None)
+                    wrong = f"column {field.name} is not UTF-8 (byte 0x{value[error.start]:02X} at {error.start + 1})"
+                    origin.fault(origin.rows + row, Fault("bad_unicode", wrong))
+            batch = batch.set_column(position, field, pa.array(texts, field.type))
+    return batch
 
 
 def row_group_batches(

@@ -90,6 +90,15 @@ def not_utf8(path: Path, place: str, line: int, byte: int) -> DatasetInvalid:
     )
 
 
+def too_long(place: str, line: int) -> DatasetInvalid:
+    """The error for a line that is longer than any request can be."""
+    return DatasetInvalid(
+        f"longer than {LINE_BYTES_MAX:,} bytes, which no request can hold; shorten or split the record, or take it out "
+        "(a quote that is not closed makes such a line too)",
+        place=f"{place}, line {line}",
+    )
+
+
 def _codec(encoding: str, place: str) -> codecs.CodecInfo | None:
     try:
         codec = codecs.lookup(encoding)

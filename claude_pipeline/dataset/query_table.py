@@ -14,7 +14,7 @@ from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.sql import literal
 from claude_pipeline.workload import Workload, roots
 
-# These speak of the query; all others can quote what the rows hold.
+# These speak of the query; all others, and InvalidInputException among these, can quote what the rows hold.
 _ABOUT_THE_QUERY = (duckdb.ProgrammingError, duckdb.IOException, duckdb.PermissionException)
 
 
@@ -48,7 +48,11 @@ def _rows(workload: Workload, place: str, scratch: Path) -> Iterator[pa.Schema |
             stream = reader(connection.sql(query))
             yield stream.schema
             yield from stream
-        except _ABOUT_THE_QUERY as error:
-            raise DatasetInvalid(f"DuckDB refuses the query: {str(error).splitlines()[0]}", place=place) from None
         except (duckdb.Error, pa.ArrowException) as error:
-            raise DatasetInvalid(f"DuckDB failed on a row of the query ({type(error).__name__})", place=place) from None
+            if isinstance(error, _ABOUT_THE_QUERY) and not isinstance(error, duckdb.InvalidInputException):
+                raise DatasetInvalid(f"DuckDB refuses the query: {str(error).splitlines()[0]}", place=place) from None
+            raise DatasetInvalid(
+                f"DuckDB failed on a row of the query ({type(error).__name__}); run it in a DuckDB shell to see which, "
+                "or use try_cast and the like",
+                place=place,
+            ) from None

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from claude_pipeline.dataset import identity
 from claude_pipeline.dataset.csv_table import csv_table
 from claude_pipeline.dataset.database_table import database_table
 from claude_pipeline.dataset.jsonl_table import jsonl_table
+from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.parquet_table import parquet_table, row_group_batches
 from claude_pipeline.dataset.query_table import query_table
 from claude_pipeline.dataset.source import find_files
@@ -41,13 +42,14 @@ _COLUMNS_KEY = b"claude_pipeline.columns"
 @dataclass(frozen=True)
 class SnapshotFile:
     """A snapshot on disk. `digest` is the sha256 of its bytes; `columns` are the record's own,
-    without `record_id` unless the id column has that name."""
+    without `record_id` unless the id column has that name; `origin` says where each row came from."""
 
     path: Path
     records: int
     digest: str
     size_bytes: int
     columns: tuple[str, ...]
+    origin: Origin = field(default_factory=Origin, repr=False, compare=False)
 
 
 def take_snapshot(workload: Workload, path: Path, *, scratch: Path) -> SnapshotFile:
@@ -71,7 +73,7 @@ def take_snapshot(workload: Workload, path: Path, *, scratch: Path) -> SnapshotF
         if records == 0 and not workload.dataset.allow_empty:
             raise DatasetInvalid("holds no records; set allow_empty: true if that is meant", place=table.place)
         digest, size = sha256_of(temporary), temporary.stat().st_size
-    return SnapshotFile(path, records, digest, size, columns)
+    return SnapshotFile(path, records, digest, size, columns, table.origin)
 
 
 def columns_of(snapshot: Path) -> tuple[str, ...]:
@@ -104,12 +106,12 @@ def _write(table: Table, workload: Workload, path: Path, scratch: Path) -> int:
     column = workload.dataset.id
     schema = _snapshot_schema(table.schema)
     if column is not None:
-        pairs = identity.column_ids(table.batches, column, place=table.place)
+        pairs = identity.column_ids(table.batches, column, place=table.place, place_of=table.origin.place_of)
     else:
         pairs = identity.content_ids(table.batches, table.schema)
     records = _write_batches(path, schema, (_with_id(ids, batch, schema) for ids, batch in pairs), table.place)
     if column is not None:
-        identity.check_unique(path, column, place=table.place, scratch=scratch)
+        identity.check_unique(path, column, place=table.place, place_of=table.origin.place_of, scratch=scratch)
         return records
     occurrences = identity.numbering(path, scratch=scratch)
     first = next(occurrences, None)

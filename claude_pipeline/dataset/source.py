@@ -3,6 +3,9 @@
 A path that exists is taken as it is written, whatever characters it holds; only then is it a
 glob. Folders are read recursively; files and folders starting with `.` or `_` are skipped, unless
 the pattern names them. Folders named `key=value` below the path add a text column `key`.
+
+What a user names may be a link. What a folder holds may not lead out of it: whoever may put a file
+there must not choose what else of this machine is read, and sent.
 """
 
 from __future__ import annotations
@@ -35,9 +38,11 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read. `partitions` are the columns that its folders' names add."""
+    """One file to read. `name` is its path below the dataset's own folder; `partitions` are the columns that the
+    names of its folders add."""
 
     path: Path
+    name: str
     format: Format
     compression: Compression | None
     tabs: bool = False
@@ -72,6 +77,7 @@ def find_files(workload: Workload) -> list[SourceFile]:
     if not found:
         raise DatasetInvalid(_nothing(workload, base), place=workload.place)
     single = base.is_file()
+    within = base if base.is_dir() else _split(base)[0]
     files = []
     for path, below in found:
         name_format, compression, tabs = _packing(path)
@@ -80,18 +86,35 @@ def find_files(workload: Workload) -> list[SourceFile]:
             if not single:
                 continue
             raise DatasetInvalid(_unknown_format(path), place=shown(path))
-        if not os.access(path, os.R_OK):
-            raise DatasetInvalid(
-                f"cannot read it: permission denied (mode {path.stat().st_mode & 0o777:04o})", place=shown(path)
-            )
+        _check_readable(path, None if single else within)
         partitions = {} if single else _partitions(below)
-        files.append(SourceFile(path, chosen, dataset.compression or compression, tabs, partitions))
+        files.append(SourceFile(path, str(below), chosen, dataset.compression or compression, tabs, partitions))
     if not files:
         raise DatasetInvalid(
             "has no .csv, .tsv, .jsonl, .ndjson or .parquet file; name the files so, or set format:", place=shown(base)
         )
     _check_alike(files)
     return files
+
+
+def _check_readable(path: Path, within: Path | None) -> None:
+    """Refuse what cannot be read, would never end, or leads out of the folder `within` it was found."""
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise DatasetInvalid("its name is no UTF-8, so nothing could tell of it; rename it", place=shown(path))
+    if not path.exists():  # a link in a circle neither
+        raise DatasetInvalid("is a link that leads nowhere; mend or remove it", place=shown(path))
+    if within is not None and not path.resolve().is_relative_to(within.resolve()):
+        raise DatasetInvalid(
+            f"is a link out of the folder {shown(within)}; copy the file there, or name it alone in path:",
+            place=shown(path),
+        )
+    if not path.is_file():
+        raise DatasetInvalid("is no file but a pipe, socket or device; write its data to a file", place=shown(path))
+    if not os.access(path, os.R_OK):
+        raise DatasetInvalid(
+            f"cannot read it: permission denied (mode {path.stat().st_mode & 0o777:04o}); chmod it, or run as its owner",
+            place=shown(path),
+        )
 
 
 def _expanded(base: Path) -> Iterator[tuple[Path, Path]]:
@@ -111,7 +134,7 @@ def _expanded(base: Path) -> Iterator[tuple[Path, Path]]:
             below = match.relative_to(anchor)
             if any(part[0] in "._" and part[0] not in named for part in below.parts):
                 continue
-            for path in [match] if match.is_file() else _walked(match):
+            for path in _walked(match) if match.is_dir() else [match]:
                 if path not in seen:
                     seen.add(path)
                     yield path, path.relative_to(anchor)
@@ -129,7 +152,13 @@ def _split(base: Path) -> tuple[Path | None, Path]:
 
 
 def _walked(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    def stop(error: OSError) -> None:
+        raise DatasetInvalid(
+            f"cannot list the folder ({error.strerror}); chmod it, or run as its owner",
+            place=shown(Path(error.filename)),
+        )
+
+    for parent, folders, names in os.walk(folder, onerror=stop):
         folders[:] = [name for name in folders if name[0] not in "._"]
         yield from (Path(parent, name) for name in names if name[0] not in "._")
 
@@ -178,6 +207,12 @@ def _nothing(workload: Workload, base: Path) -> str:
         looked = roots(workload.source) if workload.source else [Path.cwd()]
     if base.is_dir():
         return f"path: the folder {base} holds no file to read"
+    if "://" in path:
+        return f"path: {path} is an address, and only files of this machine are read; copy them here"
+    if base.is_symlink():
+        return f"path: {base} is a link that leads nowhere; mend it, or correct dataset.path"
+    if base.exists():
+        return f"path: {base} is no file but a pipe, socket or device; write its data to a file"
     places = ", ".join(dict.fromkeys(str(folder) for folder in looked))
     return f"path: no file matches {path} (looked in {places}); correct dataset.path"
 

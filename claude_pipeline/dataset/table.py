@@ -10,10 +10,11 @@ import difflib
 import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.errors import DatasetInvalid
 
 RECORD_ID = "record_id"
@@ -26,11 +27,12 @@ _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 @dataclass(frozen=True)
 class Table:
-    """A dataset being read. `batches` can be taken once; `place` is what an error names."""
+    """A dataset being read. `batches` can be taken once, and `origin` grows with them; `place` is what an error names."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
     place: str
+    origin: Origin = field(default_factory=Origin)
 
 
 def folded(name: str) -> str:
@@ -83,7 +85,10 @@ def check_same_columns(names: Sequence[str], wanted: Sequence[str], place: str) 
     if missing or extra:
         said = [f"column {missing[0]!r} is missing"] if missing else []
         said += [f"column {extra[0]!r} is in no file before it"] if extra else []
-        raise DatasetInvalid(f"{'; '.join(said)}; all files of a dataset have the same columns", place=place)
+        raise DatasetInvalid(
+            f"{'; '.join(said)}; all files of a dataset have the same columns: rename them, or narrow path:",
+            place=place,
+        )
 
 
 def listed(names: Sequence[str], *, near: str, at_most: int = 20) -> str:
@@ -129,19 +134,19 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema, *, place: str) -> pa.Record
         DatasetInvalid: a value does not fit, or text is not valid UTF-8.
     """
     arrays = []
-    for field in schema:
-        array = batch.column(field.name)
+    for wanted in schema:
+        array = batch.column(wanted.name)
         try:
             if isinstance(array, pa.ExtensionArray):
                 array = array.storage
-            if array.type != field.type:
-                array = array.cast(field.type)
+            if array.type != wanted.type:
+                array = array.cast(wanted.type)
             array.validate(full=True)
         except pa.ArrowException:
             # Arrow's own message can quote the value.
             raise DatasetInvalid(
-                f"column {field.name!r} holds values that are not valid {field.type}"
-                + ("; text must be UTF-8" if "string" in str(field.type) else ""),
+                f"column {wanted.name!r} holds values that are not valid {wanted.type}"
+                + ("; text must be UTF-8" if "string" in str(wanted.type) else ""),
                 place=place,
             ) from None
         arrays.append(array)

@@ -18,6 +18,7 @@ from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.check import check_conditions
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.fit import fit_of
 from claude_pipeline.stage.mix import maker_of
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
 from claude_pipeline.stage.prepare import Prepared, asked_before
@@ -47,7 +48,9 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
         taken = take_snapshot(workload, records, scratch=desk.home.scratch())
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, records)
-        rejected = write_plan(records, maker_of(desk, workload, records), plan, workload)
+        rejected = write_plan(
+            records, maker_of(desk, workload, records), plan, workload, fit=fit_of(desk, workload), origin=taken.origin
+        )
         refuse_too_many(plan, rejected, taken.records, workload)
         known = _same(desk, workload, partition, taken.digest)
         own = desk.ledger.chunks(workload.name, snapshot=known.id) if known is not None else []

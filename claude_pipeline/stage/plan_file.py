@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset import Origin
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.request import Rejection
+from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.question import metadata_of
 from claude_pipeline.stage.render import Maker, all_made
 from claude_pipeline.workload import Workload
@@ -29,10 +31,11 @@ PLAN = pa.schema(
     ]
 )
 TEMPLATE_KEY = b"template"
+SHOWN = 3  # rejected records that a refusal names
 
 
-def write_plan(records: Path, maker: Maker, path: Path, workload: Workload) -> int:
-    """Write one row per record; returns how many cannot become a request."""
+def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, fit: Fit, origin: Origin) -> int:
+    """Write one row per record; returns how many cannot become a request. Their details say where they came from."""
     rejected = 0
     # A plan with another max_tokens is another plan, though its questions are the same.
     about = {
@@ -43,10 +46,23 @@ def write_plan(records: Path, maker: Maker, path: Path, workload: Workload) -> i
         for batch in all_made(records, maker):
             columns: list[list[object]] = [[] for _ in PLAN]
             for made in batch:
+                made = fit.checked(made)
+                fault = origin.faults.get(made.row)
+                if fault is not None:
+                    made = Rejection(made.row, made.record_id, *fault)
                 refused = isinstance(made, Rejection)
                 rejected += refused
                 values = (
-                    (made.row, made.record_id, None, made.code, made.detail, None, None, [])
+                    (
+                        made.row,
+                        made.record_id,
+                        None,
+                        made.code,
+                        f"{origin.place_of(made.row)}: {made.detail}",
+                        None,
+                        None,
+                        [],
+                    )
                     if isinstance(made, Rejection)
                     else (
                         made.row,
@@ -79,14 +95,14 @@ def template_digest(workload: Workload) -> str:
 
 
 def _too_many(plan: Path, rejected: int, records: int, workload: Workload) -> str:
-    codes = pq.read_table(plan, columns=["reject_code", "row", "reject_detail"])
+    codes = pq.read_table(plan, columns=["reject_code", "reject_detail"])
     refused = codes.filter(pc.is_valid(codes.column("reject_code")))
     counted = ", ".join(
         f"{c['values']} {c['counts']}" for c in refused.column("reject_code").value_counts().to_pylist()
     )
-    first = refused.slice(0, 1).to_pylist()[0]
+    shown = "; ".join(refused.column("reject_detail").slice(0, SHOWN).to_pylist())
     return (
-        f"{rejected:,} of {records:,} records ({rejected / records:.1%}) cannot be asked ({counted}; the first: record "
-        f"number {first['row'] + 1}, {first['reject_detail']}), and max_reject_ratio is {workload.max_reject_ratio:g}; mend "
+        f"{rejected:,} of {records:,} records ({rejected / records:.1%}) cannot be asked ({counted}; "
+        f"{'the first: ' if rejected > 1 else ''}{shown}), and max_reject_ratio is {workload.max_reject_ratio:g}; mend "
         "the records or the prompt, or raise max_reject_ratio; nothing was sent"
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from claude_pipeline.cache import choose as choose_cache
 from claude_pipeline.crash import crash_point
-from claude_pipeline.dataset import columns_of, take_snapshot
+from claude_pipeline.dataset import Origin, columns_of, take_snapshot
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
@@ -22,6 +22,7 @@ from claude_pipeline.result import Measure, check_names
 from claude_pipeline.stage.check import check_conditions, check_model
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.fit import fit_of
 from claude_pipeline.stage.mix import cut_each, maker_of
 from claude_pipeline.stage.pilot import check_pilot, keep_sample
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
@@ -51,13 +52,13 @@ def prepare(desk: Desk, workload: Workload, partition: str, *, pilot: int | None
     check_model(desk, workload)
     with desk.ledger.lock(f"plan-{workload.name}", wait=True):
         desk.ledger.register_workload(workload.name, source=workload.source, cadence=workload.cadence, at=desk.clock())
-        snapshot = _load(desk, workload, partition)
+        snapshot, origin = _load(desk, workload, partition)
         measure = Measure.of(workload, columns_of(desk.path(snapshot.path)))
         desk.ledger.workload_measured(workload.name, measure.to_json() if measure is not None else None)
         known = len(desk.ledger.chunks(workload.name, snapshot=snapshot.id))
         if pilot is not None:
             check_pilot(snapshot)
-        cache = _plan(desk, workload, snapshot, pilot)
+        cache = _plan(desk, workload, snapshot, origin, pilot)
         chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
         new = chunks[known:]
         found = desk.ledger.snapshot(workload.name, snapshot.id)
@@ -65,8 +66,8 @@ def prepare(desk: Desk, workload: Workload, partition: str, *, pilot: int | None
         return Prepared(found, chunks, len(new), sum(chunk.requests for chunk in new), cache)
 
 
-def _load(desk: Desk, workload: Workload, partition: str) -> SnapshotRow:
-    """Take a snapshot; equal records to the partition's last one are that one."""
+def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, Origin]:
+    """Take a snapshot; equal records to the partition's last one are that one. And where its rows came from now."""
     pattern = desk.home.snapshot(workload.name, "{id}")
     fresh = desk.home.snapshot(workload.name, f".{partition}.fresh")
     fresh.parent.mkdir(parents=True, exist_ok=True)
@@ -90,10 +91,10 @@ def _load(desk: Desk, workload: Workload, partition: str) -> SnapshotRow:
             raise LedgerDamaged(f"{snapshot.path} is not what was loaded (sha256 differs); restore it from a backup")
     finally:
         fresh.unlink(missing_ok=True)
-    return snapshot
+    return snapshot, taken.origin
 
 
-def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, pilot: int | None) -> str:
+def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin, pilot: int | None) -> str:
     """Decide how each record is answered, and cut what must be asked; nothing when the plan is as it was.
 
     Returns whether the prompt cache is used, in words.
@@ -103,7 +104,7 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, pilot: int | No
     number = snapshot.plan_number + 1
     plan = desk.home.requests(workload.name, snapshot.id, f"plan-{number}.parquet")
     with written(plan) as temporary:
-        rejected = write_plan(records, maker, temporary, workload)
+        rejected = write_plan(records, maker, temporary, workload, fit=fit_of(desk, workload), origin=origin)
         digest = sha256_of(temporary)
         unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
         refuse_too_many(temporary, rejected, snapshot.records, workload)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import record_batches
 from claude_pipeline.progress import told
-from claude_pipeline.request import Prompt, Rejection, Request
+from claude_pipeline.request import NoMoment, Prompt, Rejection, Request
 
 BATCH_ROWS = 5_000
 
@@ -89,6 +89,21 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, dict[str, object]]]:
     """(record_id, the columns that the prompt asks for) of each row."""
     names = batch.schema.names
     ids = batch.column("record_id").to_pylist()
-    columns = [batch.column(name).to_pylist() for name in names]
+    columns = [_values(batch.column(name)) for name in names]
     for record_id, *values in zip(ids, *columns, strict=True):
         yield record_id, dict(zip(names, values, strict=True))
+
+
+def _values(array: pa.Array) -> list[Any]:
+    try:
+        values: list[Any] = array.to_pylist()
+    except (OverflowError, ValueError, LookupError):  # of one date among many
+        values = [_value(scalar) for scalar in array]
+    return values
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError, LookupError):
+        return NoMoment()

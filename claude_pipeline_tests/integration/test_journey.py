@@ -268,7 +268,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_too_many_unusable_records_stop_everything(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
     rows = [note(n, None if n % 10 == 0 else "") for n in range(100)]
     workload = workload_over(tmp_path, rows)
-    sentence = r"10 of 100 records \(10.0%\) cannot be asked \(missing_text 10; the first: record number 1, column text is null"
+    sentence = r"10 of 100 records \(10.0%\) cannot be asked \(missing_text 10; the first: notes\.jsonl, line 1: column text is null"
     with pytest.raises(DatasetInvalid, match=sentence):
         prepare(desk, workload, PARTITION)
     assert desk.ledger.chunks("notes") == []

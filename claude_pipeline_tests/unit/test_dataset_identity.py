@@ -95,9 +95,9 @@ def test_an_id_may_be_any_text(tmp_path: Path, odd: str) -> None:
 
 
 MISSING: list[Any] = [
-    pytest.param(["a", None, ""], r"2 records have no id \(first: record 2\)", id="null-and-empty"),
-    pytest.param([None], r"1 record has no id \(first: record 1\)", id="one"),
-    pytest.param([str(n) for n in range(12_000)] + [None], r"\(first: record 12,001\)", id="far-down"),
+    pytest.param(["a", None, ""], r"2 records have no id \(first: x\.jsonl, line 2\)", id="null-and-empty"),
+    pytest.param([None], r"1 record has no id \(first: x\.jsonl, line 1\)", id="one"),
+    pytest.param([str(n) for n in range(12_000)] + [None], r"\(first: x\.jsonl, line 12,001\)", id="far-down"),
 ]
 
 
@@ -113,13 +113,15 @@ def test_repeated_ids_are_refused_with_the_first_three_and_their_records(tmp_pat
     with pytest.raises(DuplicateIds) as caught:
         snapshot_of(tmp_path, path=path, id="id")
     assert caught.value.ids == ("z", "b", "c")
-    assert "'z' occurs 2 times (records 1, 8); 'b' occurs 3 times (records 3, 6, 9)" in str(caught.value)
+    said = str(caught.value)
+    assert "'z' occurs 2 times (x.jsonl, line 1 and x.jsonl, line 8)" in said
+    assert "'b' occurs 3 times (x.jsonl, line 3 and x.jsonl, line 6 and x.jsonl, line 9)" in said
     assert "private" not in str(caught.value)
     assert not list((tmp_path / "taken").iterdir())
 
 
 def test_a_repeated_id_with_a_nul_is_found_in_its_records(tmp_path: Path) -> None:
-    with pytest.raises(DuplicateIds, match=r"occurs 2 times \(records 1, 3\)"):
+    with pytest.raises(DuplicateIds, match=r"occurs 2 times \(x\.jsonl, line 1 and x\.jsonl, line 3\)"):
         snapshot_of(tmp_path, path=_jsonl(tmp_path, [{"id": v} for v in ("a\0'", "b", "a\0'")]), id="id")
 
 

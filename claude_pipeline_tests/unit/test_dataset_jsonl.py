@@ -12,7 +12,7 @@ import pytest
 
 from claude_pipeline.dataset.json_shape import Shape
 from claude_pipeline.errors import DatasetInvalid
-from claude_pipeline_tests.dataset_factory import records_in, snapshot_of
+from claude_pipeline_tests.dataset_factory import records_in, records_of, snapshot_of
 
 SECRET = "private words"
 
@@ -120,8 +120,9 @@ REFUSED: list[Any] = [
     _bad(b"42", r"line 3: a number, where an object is wanted", "number-line"),
     _bad(b"null", r"line 3: null, where an object is wanted", "null-line"),
     _bad(b'{"text":"a","text":"' + S + b'"}', r"line 3: key 'text' is given twice", "repeated-key"),
-    _bad(b'{"text":"\\ud800 ' + S + b'"}', r"line 3: holds half a character", "lone-surrogate"),
-    _bad(b'{"text":NaN}', r"line 3: holds NaN or Infinity", "nan"),
+    _bad(b'{"\\ud800":"' + S + b'"}', r"line 3: a key holds half a character", "lone-surrogate-in-a-key"),
+    _bad(b'{"text":NaN,"text":"' + S + b'"}', r"line 3: key 'text' is given twice", "nan-and-a-repeated-key"),
+    _bad(b"NaN", r"line 3: a number, where an object is wanted", "nan-line"),
     _bad(b'{"text":"caf\xe9 ' + S + b'"}', r"line 3: not valid UTF-8 \(byte 0xE9\)", "latin-1"),
     _bad(b'{"Text":"a"}', r"'text' and 'Text' differ only in case", "keys-differing-in-case"),
     _bad(b'{"":"a"}', r"column 2 has no name", "empty-key"),
@@ -148,6 +149,32 @@ def test_what_is_wrong_is_named_by_line_and_never_quoted(
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert not list((tmp_path / "taken").glob("*"))
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+FAULTS: list[Any] = [
+    pytest.param(b'"\\ud800 ' + S + b'"', "bad_unicode", "column text holds half a character", id="lone-surrogate"),
+    pytest.param(b'{"a":["\\udfff"]}', "bad_unicode", "column text holds half a character", id="nested-surrogate"),
+    pytest.param(b"NaN", "not_text", "column text holds NaN or Infinity", id="nan"),
+    pytest.param(b"[1,-Infinity]", "not_text", "column text holds NaN or Infinity", id="nested-infinity"),
+]
+
+
+@pytest.mark.parametrize(("value", "code", "detail"), FAULTS)
+def test_a_value_that_nothing_can_hold_is_the_fault_of_its_record_alone(
+    tmp_path: Path, value: bytes, code: str, detail: str
+) -> None:
+    (tmp_path / "1.jsonl").write_bytes(b'\n{"n":1,"text":"first"}\n')
+    lines = [b'{"n":2,"text":"good"}', b"", b'{"n":3,"text":' + value + b"}", b" ", b'{"n":4,"text":"last"}']
+    (tmp_path / "2.jsonl").write_bytes(b"\r\n".join(lines))
+    snapshot = snapshot_of(tmp_path, path=str(tmp_path / "*.jsonl"))
+
+    texts = [(record["n"], record["text"]) for record in records_of(snapshot)]
+    assert texts == [(1, "first"), (2, "good"), (3, None), (4, "last")]
+    assert {row: fault.code for row, fault in snapshot.origin.faults.items()} == {2: code}
+    assert snapshot.origin.faults[2].detail.startswith(detail)
+    places = [snapshot.origin.place_of(row) for row in range(4)]
+    assert places == ["1.jsonl, line 2", "2.jsonl, line 1", "2.jsonl, line 3", "2.jsonl, line 5"]
     assert not list((tmp_path / "scratch").iterdir())
 
 

@@ -15,7 +15,7 @@ import pytest
 from claude_pipeline.dataset import record_batches
 from claude_pipeline.dataset.snapshot import row_groups, value_bytes
 from claude_pipeline.errors import DatasetInvalid
-from claude_pipeline_tests.dataset_factory import records_in, snapshot_of
+from claude_pipeline_tests.dataset_factory import records_in, records_of, snapshot_of
 
 TYPES: list[Any] = [
     pytest.param(pa.array([1, None], pa.int32()), pa.int32(), id="integer"),
@@ -47,6 +47,11 @@ def test_a_column_keeps_its_type_and_values(tmp_path: Path, array: pa.Array, kep
     batch = next(record_batches(snapshot.path))
     assert str(batch.schema.field("value").type) == str(kept)
     assert batch.column("value").to_pylist() == array.to_pylist()
+
+
+def _as_text(values: list[bytes]) -> pa.Array:
+    """Bytes that claim to be text."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values).buffers())
 
 
 def _bytes(table: pa.Table, folder: Path) -> bytes:
@@ -84,9 +89,9 @@ REFUSED: list[Any] = [
     pytest.param({"x": pa.table({"a": [1]}).slice(1)}, r"x\.parquet: holds no records", id="no-records"),
     pytest.param({"x": pa.table([[1], [2]], names=["a", "a"])}, r"column 'a' occurs 2 times", id="repeated-name"),
     pytest.param(
-        {"x": pa.table({"a": pa.Array.from_buffers(pa.string(), 1, pa.array([b"private \xff"]).buffers())})},
-        r"x\.parquet: column 'a' holds values that are not valid string; text must be UTF-8",
-        id="not-utf-8",
+        {"x": pa.table({"a": [_as_text([b"private \xff"])]}, schema=pa.schema([("a", pa.list_(pa.string()))]))},
+        r"x\.parquet: column 'a' holds values that are not valid list<.*string>; text must be UTF-8",
+        id="not-utf-8-in-a-list",
     ),
     pytest.param(
         {"x": pa.table({"a": pa.array([["ok"]]), "b": pa.array([[1]])}), "y": pa.table({"a": [[1]], "b": [[1]]})},
@@ -105,6 +110,15 @@ def test_what_is_wrong_is_named_and_never_quoted(tmp_path: Path, files: dict[str
     with pytest.raises(DatasetInvalid, match=message) as caught:
         snapshot_of(tmp_path, path=f"{tmp_path}/d")
     assert "private" not in str(caught.value)
+
+
+def test_a_text_that_is_no_utf_8_is_the_fault_of_its_record_alone(tmp_path: Path) -> None:
+    for name, values in (("1", [b"good"]), ("2", [b"fine", b"private \xff", b"last"])):
+        pq.write_table(pa.table({"text": _as_text(values)}), tmp_path / f"{name}.parquet")
+    snapshot = snapshot_of(tmp_path, path=f"{tmp_path}/*.parquet")
+    assert [record["text"] for record in records_of(snapshot)] == ["good", "fine", None, "last"]
+    assert snapshot.origin.faults == {2: ("bad_unicode", "column text is not UTF-8 (byte 0xFF at 9)")}
+    assert snapshot.origin.place_of(2) == "2.parquet, record 2"
 
 
 def test_a_flipped_bit_in_a_snapshot_is_noticed(tmp_path: Path) -> None:

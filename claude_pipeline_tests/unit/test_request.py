@@ -39,6 +39,10 @@ RENDERED: list[Any] = [
     pytest.param("{{ a }}", {"a": "{{ b }} {% raise %}"}, "{{ b }} {% raise %}", id="template-in-data-is-text"),
     pytest.param("{{ a }}", {"a": "<b>&"}, "<b>&", id="no-escaping"),
     pytest.param("{{ a }}", {"a": "0"}, "0", id="zero-is-text"),
+    pytest.param("{{ a }}: {{ b }}", {"a": "", "b": "x"}, ": x", id="one-of-two-is-empty"),
+    pytest.param("{{ a or 'none' }}", {"a": ""}, "none", id="or-for-empty"),
+    pytest.param("-{{ a | default('none', true) }}", {"a": ""}, "-none", id="default-for-empty"),
+    pytest.param("{% if not a %}no text{% endif %}", {"a": ""}, "no text", id="empty-looked-at"),
     pytest.param("{{ a }} {{ b }}", {"a": 0, "b": False}, "0 False", id="falsy-values"),
     pytest.param("{{ a }}\n\n", {"a": "x"}, "x\n", id="last-newline-cut"),
     pytest.param("{{ a | tojson }}", {"a": {"k": 1}}, '{"k": 1}', id="filter"),
@@ -56,11 +60,19 @@ UNUSABLE: list[Any] = [
     pytest.param("{{ a.b }}", {"a": {"b": None}}, "missing_text", "a column is null", id="nested-null"),
     pytest.param("{{ a.b }}", {"a": None}, "missing_text", "missing", id="field-of-null"),
     pytest.param("{{ a.b }}", {"a": {"c": 1}}, "missing_text", "a field that the prompt asks for", id="no-such-field"),
-    pytest.param("{{ a }}", {"a": float("nan")}, "not_text", "a column is NaN", id="nan"),
-    pytest.param("{{ a }}", {"a": ""}, "empty_prompt", "blank", id="empty"),
-    pytest.param(" {{ a }}\n", {"a": " \u2003"}, "empty_prompt", "blank", id="white-space"),
-    pytest.param("{{ a }}", {"a": "x\ud800"}, "bad_unicode", "a lone surrogate", id="lone-surrogate"),
-    pytest.param("{{ a }}", {"a": "x\x00y"}, "control_char", "a NUL", id="nul"),
+    pytest.param("{{ a }}", {"a": float("nan")}, "not_text", "column a is NaN", id="nan"),
+    pytest.param("{{ a.b }}", {"a": {"b": float("-inf")}}, "not_text", "a column is infinite", id="nested-infinity"),
+    pytest.param("{{ a }}", {"a": b"secret"}, "wrong_type", "column a holds bytes", id="bytes"),
+    pytest.param("{{ a }}", {"a": ["secret"]}, "wrong_type", "write {{ a | join(', ') }}", id="list"),
+    pytest.param(
+        "{{ a }}", {"a": {"k": "secret"}}, "wrong_type", "write {{ a.field }} or {{ a | tojson }}", id="object"
+    ),
+    pytest.param("Sort: {{ a }}", {"a": ""}, "empty_text", "column a is empty", id="empty"),
+    pytest.param(" {{ a | trim }}\n", {"a": " \u2003"}, "empty_text", "column a is empty", id="white-space"),
+    pytest.param("{{ a }}: {{ b }}", {"a": "", "b": " "}, "empty_text", "columns a, b are empty", id="all-empty"),
+    pytest.param("{% if a %}{{ a }}{% endif %}", {"a": ""}, "empty_prompt", "blank", id="empty-prompt"),
+    pytest.param("{{ a }}", {"a": "x\ud800"}, "bad_unicode", "column a holds half a character", id="lone-surrogate"),
+    pytest.param("{{ a }}", {"a": "x\x00y"}, "control_char", "column a holds a NUL", id="nul"),
     pytest.param("{{ a + 1 }}", {"a": "secret"}, "template_failed", "TypeError", id="template-fails"),
     pytest.param("{{ 1 // a }}", {"a": 0}, "template_failed", "ZeroDivisionError", id="division"),
     pytest.param("{{ a['__class__'] }}", {"a": "secret"}, "missing_text|template_failed", "", id="dunder-item"),
@@ -114,7 +126,7 @@ def test_a_column_named_as_a_jinja_global_is_read_like_any_other() -> None:
     assert Prompt("{% for n in range(2) %}{{ text }}{% endfor %}", ["text"]).columns == ("text",)
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).filter(str.strip))
 def test_params_are_canonical_json_of_what_was_meant(text: str) -> None:
     workload = make_workload(
         prompt="-{{ text }}", system="Sört.", params={"stop_sequences": ["z"], "metadata": {"user_id": "u", "a": "b"}},
