@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.ledger import ChunkRow, SnapshotRow, Spend
 from claude_pipeline.ledger.ask_moves import REALTIME
+from claude_pipeline.markdown import plain
 from claude_pipeline.money import dollars
 from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
@@ -172,7 +173,7 @@ class Summary:
 
     def markdown(self) -> str:
         lines = ["| | |", "|---|---|"]
-        return "\n".join(lines + [f"| {label} | {value} |" for label, value in self.rows()])
+        return "\n".join(lines + [f"| {plain(label)} | {plain(value)} |" for label, value in self.rows()])
 
 
 _LOST = "answers may have been paid and were lost, with a killed process or a broken connection"
@@ -262,9 +263,13 @@ def _reasons(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[tup
     with connection(desk.home.scratch()) as duck:
         return tuple(
             duck.sql(
-                f"""SELECT concat_ws(': ', error_type, error_message), count(*) FROM
-                    read_parquet({file_literal(desk.path(rest[0].path))})
-                    WHERE outcome <> 'succeeded' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {REASONS_MAX}"""
+                # What was rejected says its place: one of them stands for all of its kind.
+                f"""SELECT concat_ws(': ', error_type, min(error_message)) ||
+                        if(outcome = 'rejected' AND count(*) > 1, ' (one of them)', ''), count(*)
+                    FROM read_parquet({file_literal(desk.path(rest[0].path))})
+                    WHERE outcome <> 'succeeded'
+                    GROUP BY outcome, error_type, if(outcome = 'rejected', NULL, error_message)
+                    ORDER BY 2 DESC, 1 LIMIT {REASONS_MAX}"""
             ).fetchall()
         )
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from claude_pipeline.components.key import WORKLOAD_TAG
 from claude_pipeline.errors import ClaudePipelineError
+from claude_pipeline.markdown import code, plain
 from claude_pipeline.workload import Workload
 
 PROMPT_CHARACTERS = 4_000
@@ -27,13 +28,13 @@ def question(workload: Workload) -> str:
     try:
         prompt = workload.template()
     except ClaudePipelineError as error:  # said again, as a failure, by whoever materializes it
-        return f"Asked of {_models(workload)}.\n\n{error}"
+        return f"Asked of {_models(workload)}.\n\n{plain(str(error))}"
     said = [f"Asked of {_models(workload)}, at most {workload.max_tokens:,} tokens each:"]
     if workload.system is not None:
         said += ["**System prompt**", _fenced(workload.system)]
     said += ["**Prompt**", _fenced(prompt, "jinja")]
     if workload.output is not None:
-        said.append(f"Answers become the columns {', '.join(f'`{name}`' for name in workload.output['properties'])}.")
+        said.append(f"Answers become the columns {', '.join(map(code, workload.output['properties']))}.")
     return "\n\n".join(said)
 
 

@@ -17,6 +17,7 @@ from claude_pipeline.components.key import key
 from claude_pipeline.dataset.snapshot import columns_of
 from claude_pipeline.errors import ClaudePipelineError
 from claude_pipeline.ledger import SnapshotRow
+from claude_pipeline.markdown import plain
 from claude_pipeline.request import Prompt
 from claude_pipeline.result import attempts_schema, comments_of, merged_schema, output_fields, own_names
 from claude_pipeline.stage.desk import Desk
@@ -69,7 +70,7 @@ def _told(
     asked = _asked(desk, workload, snapshot)
     said = comments_of(pa.schema(output))
     # The open-source UI keeps a column's lineage, and has no page that shows it: the words say it as well.
-    origin = f"; made from {', '.join(asked)}" if asked else ""
+    origin = f"; made from {', '.join(map(plain, asked))}" if asked else ""
     columns = [
         dg.TableColumn(
             field.name,

@@ -15,6 +15,7 @@ from claude_pipeline.components import column
 from claude_pipeline.components.drawing import pictures
 from claude_pipeline.components.key import key, partition_path, runs_path
 from claude_pipeline.ledger import ChunkRow, ChunkState, Collected, SnapshotRow
+from claude_pipeline.markdown import plain
 from claude_pipeline.plan import Plan, markdown, numbers
 from claude_pipeline.report import Summary
 from claude_pipeline.result import output_fields
@@ -64,7 +65,7 @@ def of_prepared(desk: Desk, prepared: Prepared, workload: Workload) -> Metadata:
 def of_plan(plan: Plan) -> Metadata:
     """What the requests that wait would cost, and how long they would take: a table, and numbers that plot."""
     return {"plan": dg.MetadataValue.md(markdown(plan)), "advice": plan.recommendation, **numbers(plan)} | (
-        {"warnings": dg.MetadataValue.md("\n\n".join(plan.warnings))} if plan.warnings else {}
+        {"warnings": dg.MetadataValue.md("\n\n".join(map(plain, plan.warnings)))} if plan.warnings else {}
     )
 
 
@@ -186,9 +187,9 @@ def failures(desk: Desk, workload: Workload, snapshot: str) -> Metadata:
     worst, bad = next((pair for pair in failed if pair[0].collected_at is not None), failed[0])
     lines = ["| chunk | not answered | outside schema | of | runs | |", "|---|---:|---:|---:|---|---|"]
     for chunk, count in failed[:LINKS_MAX]:
-        said = short(f"{chunk.error_type or chunk.state.value}: {chunk.error}").replace("|", "/") if chunk.error else ""
         # Not the batch's id: it cannot be broken, and would push the page's whole table out of sight.
         runs = f"[of its batch]({runs_path(chunk.batch_id)})" if chunk.batch_id else ""
+        said = plain(short(f"{chunk.error_type or chunk.state.value}: {chunk.error}")) if chunk.error else ""
         lines.append(
             f"| [{chunk.key.replace('-', NO_BREAK)}]({_records_path(workload, chunk)}) | {count - (chunk.invalid or 0):,} | {chunk.invalid or 0:,} "
             f"| {chunk.requests:,} | {runs} | {said} |"

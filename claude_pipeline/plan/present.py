@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from claude_pipeline.markdown import plain
 from claude_pipeline.plan.decision import Plan, money, spelled
 from claude_pipeline.plan.hours import Hours
 from claude_pipeline.plan.interval import Interval
@@ -102,7 +103,7 @@ def markdown(plan: Plan) -> str:
         return figures
     columns, lines = table(plan)
     return "\n\n".join(
-        [*(f"**{warning}**" for warning in plan.warnings), figures, _markdown(columns, lines), *notes(plan)]
+        [*(f"**{plain(warning)}**" for warning in plan.warnings), figures, _markdown(columns, lines), *notes(plan)]
     )
 
 
@@ -227,4 +228,4 @@ def _saved(hours: float) -> str:
 
 def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     made = [columns, ["---"] * len(columns), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in made)
+    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in made)

@@ -8,11 +8,12 @@ from typing import Any
 
 from claude_pipeline.picture import LengthBin
 from claude_pipeline.report_page.enum_leaf import Leaf
-from claude_pipeline.report_page.fact import ANSWERED, CUT, REFUSED, UNFIT, Answers, EnumUse, Failure, Lengths
+from claude_pipeline.report_page.fact import ANSWERED, CUT, REFUSED, UNFIT, Answers, EnumUse, Failure, Lengths, Rejected
 from claude_pipeline.sql import literal
 
 BINS = 30
 FAILURES_MAX = 12
+REJECTED_MAX = 50
 MESSAGE_CHARACTERS = 300
 SAME_CHARACTERS = 300
 FENCE = 3.0  # times the middle half's width: what lies further out is an outlier (Tukey's far out)
@@ -35,6 +36,7 @@ def read_answers(duck: Any, results: str, leaves: Sequence[Leaf], *, structured:
     return Answers(
         outcomes=tuple(sorted(outcomes, key=lambda row: row[0] != ANSWERED)),
         failures=_failures(duck, results),
+        rejected=_rejected(duck, results),
         lengths=_lengths(duck, results),
         enums=tuple(read_enum(duck, results, leaf) for leaf in leaves),
         same=None if structured else _same(duck, results),
@@ -49,12 +51,22 @@ def read_enum(duck: Any, results: str, leaf: Leaf) -> EnumUse:
 
 
 def _failures(duck: Any, results: str) -> tuple[Failure, ...]:
+    # Each rejected record says its place: they have a table of their own.
+    message = f"if(outcome = 'rejected', '', left(coalesce(error_message, ''), {MESSAGE_CHARACTERS}))"
     rows = duck.execute(
-        f"""SELECT {KIND} AS kind, coalesce(error_type, stop_reason, ''), left(coalesce(error_message, ''), {MESSAGE_CHARACTERS}),
+        f"""SELECT {KIND} AS kind, coalesce(error_type, stop_reason, ''), {message},
                 count(*) FROM {results} WHERE {KIND} <> {literal(ANSWERED)}
             GROUP BY ALL ORDER BY 4 DESC, 1, 2, 3 LIMIT {FAILURES_MAX}"""
     ).fetchall()
     return tuple(Failure(*row) for row in rows)
+
+
+def _rejected(duck: Any, results: str) -> tuple[Rejected, ...]:
+    rows = duck.execute(
+        f"""SELECT record_id, error_type, left(error_message, {MESSAGE_CHARACTERS}) FROM {results}
+            WHERE outcome = 'rejected' ORDER BY ALL LIMIT {REJECTED_MAX}"""
+    ).fetchall()
+    return tuple(Rejected(*row) for row in rows)
 
 
 def _lengths(duck: Any, results: str) -> Lengths | None:

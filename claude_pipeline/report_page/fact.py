@@ -83,6 +83,15 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A record that was never sent; `why` names its place in the dataset, and what is wrong there."""
+
+    record_id: str
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Lengths:
     """Answers' lengths in characters."""
 
@@ -119,6 +128,7 @@ class Answers:
     lengths: Lengths | None
     enums: tuple[EnumUse, ...]
     same: tuple[int, str] | None  # how many answers are word for word the most frequent one; that one
+    rejected: tuple[Rejected, ...] = ()  # the first of them
 
     def count(self, outcome: str) -> int:
         return dict(self.outcomes).get(outcome, 0)
