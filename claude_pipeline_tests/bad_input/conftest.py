@@ -6,7 +6,8 @@ import contextlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from claude_pipeline.cli import main
 from claude_pipeline.home import Home
 from claude_pipeline.simulator import Simulator, running
 from claude_pipeline_tests.bad_input.ground import EARLIER_RECORDS, KEY, Ground, published, quick_options
-from claude_pipeline_tests.integration.command_case import CommandLine, workload_file
+from claude_pipeline_tests.integration.command_case import CommandLine, Said, workload_file
 from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 
 
@@ -31,13 +32,10 @@ def delivered_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the workload `earlier` was delivered and published, by the command line."""
     folder = tmp_path_factory.mktemp("earlier")
     file = workload_file(folder, records=EARLIER_RECORDS, name="earlier", lane="realtime")
-    with running(quick_options()) as simulator, pytest.MonkeyPatch.context() as patch:
-        _environment(patch, simulator, folder / "home", write_catalog(folder))
-        patch.setattr(sys, "argv", ["claude-pipeline", "run", str(file), "--quiet"])
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 0, said.getvalue()
+    with running(quick_options()) as simulator:
+        line = _Line(_environment(simulator, folder / "home", write_catalog(folder)), folder)
+        said = line("run", str(file), "--quiet")
+        assert said.code == 0, said.err
     return folder / "home"
 
 
@@ -52,19 +50,54 @@ def ground(
     home, folder = tmp_path / "home", tmp_path / "work"
     shutil.copytree(delivered_home, home, symlinks=True)
     folder.mkdir()
-    _environment(monkeypatch, simulator, home, write_catalog(tmp_path))
+    for name, value in _environment(simulator, home, write_catalog(tmp_path)).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
     line = CommandLine(capsys, monkeypatch)
     return Ground(folder, Home(home), line, simulator, monkeypatch, published(Home(home)))
 
 
-def _environment(patch: pytest.MonkeyPatch, simulator: Simulator, home: Path, catalog: Path) -> None:
-    variables = {
+@dataclass(frozen=True)
+class _Line:
+    """The command line, for a fixture that several tests look at: with an environment and a folder of its own."""
+
+    variables: Mapping[str, str]
+    folder: Path
+
+    def __call__(self, *words: str) -> Said:
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", ["claude-pipeline", *words])
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def standing(
+    delivered_home: Path, simulator_server: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ground]:
+    """A ground for what is run once and looked at by several tests; the simulator's counts may be gone by then."""
+    root = tmp_path_factory.mktemp("standing")
+    home, folder = root / "home", root / "work"
+    shutil.copytree(delivered_home, home, symlinks=True)
+    folder.mkdir()
+    line = _Line(_environment(simulator_server, home, write_catalog(root)), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        yield Ground(folder, Home(home), line, simulator_server, patch, published(Home(home)))
+
+
+def _environment(simulator: Simulator, home: Path, catalog: Path) -> dict[str, str]:
+    return {
         "ANTHROPIC_BASE_URL": simulator.base_url,
         "ANTHROPIC_API_KEY": KEY,
         "CLAUDE_PIPELINE_HOME": str(home),
         "CLAUDE_PIPELINE_TIER": TIER,
         "CLAUDE_PIPELINE_CATALOG": str(catalog),
     }
-    for name, value in variables.items():
-        patch.setenv(name, value)

@@ -11,21 +11,24 @@ which any message, event or log may tell.
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from claude_pipeline.home import Home, sha256_of
 from claude_pipeline.simulator import Options, Simulator
 from claude_pipeline_tests.factory import attributes
-from claude_pipeline_tests.integration.command_case import CommandLine, Said
+from claude_pipeline_tests.integration.command_case import Said
 from claude_pipeline_tests.integration.realtime_case import TIER
 
 CANARY = "canary-4f1d"
@@ -50,6 +53,18 @@ def good_rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [row(f"n{number}") for number in range(start, start + count)]
 
 
+def parquet(*, write_page_checksum: bool = False, use_dictionary: bool = True, **columns: Any) -> bytes:
+    """A Parquet file of these columns."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, write_page_checksum=write_page_checksum, use_dictionary=use_dictionary)
+    return sink.getvalue()
+
+
+def ids_of(*lists: Iterable[Any]) -> set[str]:
+    """The catalogue's ids of parametrised cases: `A32` of `A32-types`."""
+    return {str(case.id).partition("-")[0] for cases in lists for case in cases}
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What a refused command must say, each a regular expression found in its one sentence."""
@@ -68,6 +83,11 @@ class Reason:
     what: str
     place: str
 
+    def check(self, sentence: str) -> None:
+        assert re.search(self.what, sentence), sentence
+        assert re.search(self.place, sentence), sentence
+        assert CANARY not in sentence
+
 
 @dataclass
 class Ground:
@@ -75,7 +95,7 @@ class Ground:
 
     folder: Path
     home: Home
-    line: CommandLine
+    line: Callable[..., Said]
     simulator: Simulator
     monkeypatch: pytest.MonkeyPatch
     before: Mapping[str, str] = field(default_factory=dict)  # sha256 of what stood published, by path
@@ -105,7 +125,7 @@ class Ground:
 
         A field that is None is left out.
         """
-        usual = attributes(lane="realtime", **fields)
+        usual = attributes(**{"lane": "realtime", **fields})
         return self.yaml(yaml.safe_dump({"type": "claude_pipeline.ClaudeWorkload", "attributes": usual}), file)
 
     def yaml(self, text: str, file: str = "notes.yaml") -> str:
@@ -125,6 +145,14 @@ class Ground:
         with duckdb.connect(str(self.home.warehouse.resolve()), read_only=True) as duck:
             return duck.execute(sql).fetchall()
 
+    def outcome_of(self, record_id: str, workload: str = "notes") -> tuple[str, str | None, str | None, str | None]:
+        """A record's outcome, its text, and why it was rejected: code and sentence."""
+        sql = f'SELECT outcome::VARCHAR, text::VARCHAR, error_type, error_message FROM "{workload}".latest WHERE record_id = ?'
+        with duckdb.connect(str(self.home.warehouse.resolve()), read_only=True) as duck:
+            (found,) = duck.execute(sql, [record_id]).fetchall()
+        outcome, text, code, why = found
+        return outcome, text, code, why
+
     # What the other side saw.
 
     def calls(self, endpoint: str) -> int:
@@ -135,6 +163,17 @@ class Ground:
     def billed(self) -> int:
         """Requests on the invoice."""
         found: int = self.simulator.invoice()["billed_requests"]
+        return found
+
+    def sent(self, workload: str = "notes") -> list[tuple[str, str | None]]:
+        """The text of the one user message and the system prompt of each request, as written for the API."""
+        found = []
+        for path in self.home.root.glob(f"chunks/{workload}/*/*.jsonl"):
+            for line in path.read_bytes().splitlines():
+                params = json.loads(line)
+                (message,) = params["messages"]
+                assert message["role"] == "user"
+                found.append((message["content"], params.get("system")))
         return found
 
     # The outcomes.
@@ -158,9 +197,7 @@ class Ground:
         found = self.ask(f'SELECT record_id, error_type, error_message FROM "{workload}".rejected')
         assert {record_id: code for record_id, code, _ in found} == {key: why.code for key, why in rejected.items()}
         for record_id, _, sentence in found:
-            assert re.search(rejected[record_id].what, sentence), sentence
-            assert re.search(rejected[record_id].place, sentence), sentence
-            assert CANARY not in sentence
+            rejected[record_id].check(sentence)
         self.unchanged()
 
     def accepted(self, said: Said, *, delivered: int, workload: str = "notes") -> None:
