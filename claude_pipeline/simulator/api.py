@@ -21,13 +21,14 @@ import orjson
 
 from claude_pipeline.simulator import batch as life
 from claude_pipeline.simulator.batch import Batch
+from claude_pipeline.simulator.bend import BENDING_KINDS, bend
 from claude_pipeline.simulator.cache import Cache
 from claude_pipeline.simulator.clock import SECOND_US, Clock, datetime_of, rfc3339
 from claude_pipeline.simulator.error import ApiError, Problem
 from claude_pipeline.simulator.fault import Faults, Rule, read_rules
 from claude_pipeline.simulator.intake import take_in
 from claude_pipeline.simulator.limit import Limiter, find_tier
-from claude_pipeline.simulator.line import BENDING_KINDS, bend, error_of, strikes_line
+from claude_pipeline.simulator.line import error_of, strikes_line
 from claude_pipeline.simulator.message import Reply, Writer, canonical_json
 from claude_pipeline.simulator.model import all_models, find_model
 from claude_pipeline.simulator.options import Options
@@ -95,10 +96,11 @@ class Api:
         spool_path = self.store.spool_path(batch_id)
         try:
             size_bytes = body_path.stat().st_size
-            models = take_in(body_path, spool_path)
+            rules = list(rules)
+            models = take_in(body_path, spool_path, [rule for rule in rules if rule.kind == "poison"])
             with self.store.transaction():
                 self.limiter.admit_batch(self._queued(), models.total())
-                batch = self._new_batch(batch_id, workspace, version, betas, models, size_bytes, list(rules))
+                batch = self._new_batch(batch_id, workspace, version, betas, models, size_bytes, rules)
                 self.store.insert_batch(batch)
                 self.store.remember("now_us", batch.created_us)
         except BaseException:
@@ -291,7 +293,7 @@ class Api:
             raise ApiError.of(reply)
         for rule in rules:
             if rule.kind in BENDING_KINDS and strikes_line(rule, self.store, digest, request_id, params["model"]):
-                bend(reply.message, rule)
+                bend(reply.message, rule.kind, rule.form)
         line = Line(
             MESSAGES, 0, request_id, digest, reply.token, reply.model, reply.tokens, reply.cost_pico, "succeeded",
             None, now_us, 0,

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from claude_pipeline.simulator.bend import ANSWER_FORMS
 from claude_pipeline.simulator.character import ODD_CHARACTERS
 
 # The first sentence is of a public report of a batch of which thousands of lines came back so; the second is assumed.
@@ -40,12 +41,13 @@ KINDS = {
     "bad_body": "*",  # work done, 2xx, but the body is `form`: html, cut, empty, no_id or counts
     "redirect": "*",  # 307 to `location`
     "html_413": "create",  # the edge refuses the size with an HTML page
+    "poison": "create",  # 400 for the whole batch where the params of a request hold the text `form` (none: always)
     "accept_late": "create",  # connection dropped at once; accepted `seconds` (real ones) later
     "list_lag": "create",  # the new batch is in no list for `seconds` (simulated ones)
     "take": "create",  # the batch takes `seconds` (simulated ones), whatever the model; also beyond 24 h
     "expire": "create",  # `share` of the batch's requests expire at 24 h
     "line_error": "create",  # `share` of the lines come back errored
-    "line_answer": "create",  # `share` of the lines succeed oddly: see `form` in line.py
+    "line_answer": "create",  # `share` of the lines succeed oddly: see `form` in bend.py
     "odd_characters": "create",  # `share` of the answers hold the character `form`, or all of character.py
     "other_workspace": "*",  # as if the key belonged to another workspace
     "short_list": "list",  # the older half of the page is missing, and nothing says so
@@ -88,7 +90,9 @@ _ALSO = {
 }
 _FORMS = {
     "bad_body": ("html", "cut", "empty", "no_id", "counts"),
-    "line_answer": ("refusal", "max_tokens", "empty", "pause_turn", "prose", "cut_json", "other_model", "no_usage"),
+    "line_answer": tuple(ANSWER_FORMS),
+    "malformed_lines": ("cut", "scalar", "list", "no_id"),
+    "duplicate_lines": ("same", "other"),
     "odd_characters": tuple(ODD_CHARACTERS),
     "cut_results": ("clean", "reset"),
 }

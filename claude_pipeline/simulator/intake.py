@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from claude_pipeline.simulator.error import ApiError
+from claude_pipeline.simulator.fault import Rule
 from claude_pipeline.simulator.message import canonical_json
 from claude_pipeline.simulator.split import NotJson, requests_in
 
@@ -29,8 +31,8 @@ _REQUESTS_A_BREATH = 128
 _BREATH_SECONDS = 1e-5
 
 
-def take_in(body_path: Path, spool_path: Path) -> Counter[str]:
-    """Write the spool, and return how many requests it holds by the model they name.
+def take_in(body_path: Path, spool_path: Path, poisons: Sequence[Rule] = ()) -> Counter[str]:
+    """Write the spool, and return how many requests it holds by the model they name. `poisons` name texts to refuse.
 
     Raises:
         ApiError: 400 or 413, with the API's sentence about the first fault.
@@ -49,7 +51,10 @@ def take_in(body_path: Path, spool_path: Path) -> Counter[str]:
                     raise ApiError(400, f"requests.{position}.custom_id: Duplicate custom_id '{custom_id}'")
                 seen.add(custom_id)
                 models[str(params.get("model"))] += 1
-                spool.write(b"%b\t%b\n" % (custom_id.encode(), _canonical(position, params)))
+                canonical = _canonical(position, params)
+                for poison in poisons:
+                    _refuse_where(poison, position, canonical)
+                spool.write(b"%b\t%b\n" % (custom_id.encode(), canonical))
     except NotJson as wrong:
         raise ApiError(400, str(wrong)) from wrong
     if not seen:
@@ -79,6 +84,12 @@ def _checked(position: int, request: Any) -> tuple[str, dict[str, Any]]:
         extra = min(request.keys() - {"custom_id", "params"})
         raise ApiError(400, f"{where}.{extra}: Extra inputs are not permitted")
     return custom_id, params
+
+
+def _refuse_where(poison: Rule, position: int, canonical: bytes) -> None:
+    if (poison.form or "").encode() in canonical:
+        message = poison.message or "The simulator was told to refuse this request"
+        raise ApiError(400, f"requests.{position}.params: {message}", poison.error_type)
 
 
 def _canonical(position: int, params: dict[str, Any]) -> bytes:

@@ -1,14 +1,4 @@
-"""One request of a batch becomes one line of results, and one line of the invoice.
-
-`line_answer` faults give lines that succeed oddly; `form` says how:
-
-    refusal      stop_reason refusal, with an explanation       max_tokens   cut, stop_reason max_tokens
-    empty        no content blocks                              pause_turn   stop_reason pause_turn
-    prose        a sentence where JSON was asked                cut_json     the text loses its second half
-    other_model  another model's name                           no_usage     usage is missing
-
-`odd_characters` puts the characters of character.py into the texts.
-"""
+"""One request of a batch becomes one line of results, and one line of the invoice."""
 
 from __future__ import annotations
 
@@ -21,7 +11,8 @@ from typing import Any
 import orjson
 
 from claude_pipeline.simulator.batch import Batch, finish_moment
-from claude_pipeline.simulator.character import put_odd_characters, with_surrogates
+from claude_pipeline.simulator.bend import bend
+from claude_pipeline.simulator.character import with_surrogates
 from claude_pipeline.simulator.dice import falls_on
 from claude_pipeline.simulator.error import Problem, error_body
 from claude_pipeline.simulator.fault import Rule
@@ -128,42 +119,5 @@ class LineWriter:
         )
         if isinstance(reply, Reply):
             for rule in struck:
-                bend(reply.message, rule)
+                bend(reply.message, rule.kind, rule.form)
         return reply
-
-
-BENDING_KINDS = ("line_answer", "odd_characters")
-
-
-def bend(message: dict[str, Any], rule: Rule) -> None:
-    """Change an answer as a rule about lines says."""
-    if rule.kind == "odd_characters":
-        put_odd_characters(message, rule.form)
-        return
-    form = rule.form or "empty"
-    texts = [block for block in message["content"] if block["type"] == "text"]
-    match form:
-        case "refusal":
-            explanation = "The request was declined."
-            message |= {"stop_reason": "refusal", "content": []}
-            message["stop_details"] = {"type": "refusal", "category": None, "explanation": explanation}
-        case "max_tokens" | "pause_turn":
-            message["stop_reason"] = form
-            if form == "max_tokens":
-                _shorten(texts)
-        case "prose":
-            for block in texts:
-                block["text"] = f"Here is what I found: {block['text']}"
-        case "cut_json":
-            _shorten(texts)
-        case "other_model":
-            message["model"] = "claude-unheard-of-1"
-        case "no_usage":
-            message.pop("usage")
-        case _:
-            message["content"] = []
-
-
-def _shorten(texts: Sequence[dict[str, Any]]) -> None:
-    for block in texts:
-        block["text"] = block["text"][: len(block["text"]) // 2]

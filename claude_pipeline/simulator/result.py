@@ -62,22 +62,32 @@ def _spoiled(file: BinaryIO, rules: Sequence[Rule]) -> Iterator[bytes]:
     for number, line in enumerate(file):
         for rule in rules:
             if falls_on(rule.share, rule.kind, rule.seed, number):
-                line = _spoil(line, rule.kind)
+                line = _spoil(line, rule.kind, rule.form)
         if line:
             yield line
 
 
-def _spoil(line: bytes, kind: str) -> bytes:
-    match kind:
-        case "blank_lines":
+def _spoil(line: bytes, kind: str, form: str | None) -> bytes:
+    match kind, form:
+        case "blank_lines", _:
             return b"\n" + line
-        case "malformed_lines":
+        case "malformed_lines", "scalar":
+            return b"42\n"
+        case "malformed_lines", "list":
+            return b"[" + line.strip() + b"]\n"
+        case "malformed_lines", "no_id":
+            entry = orjson.loads(line)
+            return orjson.dumps({"result": entry["result"]}, option=orjson.OPT_APPEND_NEWLINE)
+        case "malformed_lines", _:
             return line[: len(line) // 2] + b"\n"
-        case "duplicate_lines":
+        case "duplicate_lines", "other":
+            entry = orjson.loads(line) | {"result": {"type": "expired"}}
+            return line + orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        case "duplicate_lines", _:
             return line + line
-        case "missing_lines":
+        case "missing_lines", _:
             return b""
-        case "line_separator":
+        case "line_separator", _:
             return line.replace(b"[sha256:", "\u2028\u0085[sha256:".encode())
     entry = orjson.loads(line)
     if kind == "foreign_lines":

@@ -14,6 +14,7 @@ from anthropic.types.messages import MessageBatch
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.integration.simulator.case import (
     BATCH_SECONDS,
+    SCHEMA,
     connected,
     ended_batch,
     params,
@@ -211,8 +212,11 @@ def test_a_permanent_line_error_strikes_the_same_questions_again(
 
 @pytest.mark.parametrize(
     ("form", "stop_reason"),
-    [("refusal", "refusal"), ("max_tokens", "max_tokens"), ("pause_turn", "pause_turn"), ("empty", "end_turn")],
-)
+    [
+        *((form, form) for form in ("refusal", "max_tokens", "pause_turn", "tool_use")),
+        ("context_window", "model_context_window_exceeded"), ("empty", "end_turn"), ("thinking", "end_turn"),
+    ],
+)  # fmt: skip
 def test_a_line_may_succeed_oddly(
     client: anthropic.Anthropic, simulator: Simulator, form: str, stop_reason: str
 ) -> None:
@@ -220,6 +224,53 @@ def test_a_line_may_succeed_oddly(
     batch = ended_batch(client, simulator, requests(1))
     result: Any = results_of(client, batch.id)["r0"].result
     assert (result.type, result.message.stop_reason) == ("succeeded", stop_reason)
+
+
+@pytest.mark.parametrize(
+    ("form", "spoiled"),
+    [
+        pytest.param("extra_key", lambda text: "nobody_asked" in json.loads(text), id="extra-key"),
+        pytest.param("nan", lambda text: isinstance(json.loads(text)["queue"], float), id="nan"),
+    ],
+)
+def test_a_structured_answer_may_be_outside_its_schema(
+    client: anthropic.Anthropic, simulator: Simulator, form: str, spoiled: Any
+) -> None:
+    simulator.faults.add(kind="line_answer", form=form)
+    asked = requests(1, output_config={"format": {"type": "json_schema", "schema": SCHEMA}})
+    batch = ended_batch(client, simulator, asked)
+    result: Any = results_of(client, batch.id)["r0"].result
+    assert spoiled(result.message.content[0].text)
+
+
+def test_a_usage_may_be_odd_and_is_billed_as_it_should_be(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    simulator.faults.add(kind="line_answer", form="odd_usage")
+    batch = ended_batch(client, simulator, requests(1))
+    result: Any = results_of(client, batch.id)["r0"].result
+    assert (result.message.usage.input_tokens, simulator.invoice()["billed_requests"]) == (-7, 1)
+
+
+def test_a_batch_may_be_refused_for_one_of_its_requests(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    simulator.faults.add(kind="poison", form="text 2", message="Input should be a valid list")
+    with pytest.raises(anthropic.BadRequestError, match=r"requests\.2\.params: Input should be a valid list"):
+        client.messages.batches.create(requests=requests(3))
+    client.messages.batches.create(requests=requests(2))
+    assert simulator.invoice()["accepted_requests"] == 2
+
+
+@pytest.mark.parametrize(("form", "first"), [("scalar", b"42"), ("list", b"[{"), ("no_id", b'{"result":')])
+def test_a_line_may_be_json_and_no_result(
+    client: anthropic.Anthropic, simulator: Simulator, form: str, first: bytes
+) -> None:
+    simulator.faults.add(kind="malformed_lines", form=form)
+    batch = ended_batch(client, simulator, requests(2))
+    assert [line.startswith(first) for line in raw_lines(client, batch.id)] == [True, True]
+
+
+def test_a_line_may_be_answered_twice_in_different_ways(client: anthropic.Anthropic, simulator: Simulator) -> None:
+    simulator.faults.add(kind="duplicate_lines", form="other")
+    batch = ended_batch(client, simulator, requests(1))
+    assert [line.result.type for line in client.messages.batches.results(batch.id)] == ["succeeded", "expired"]
 
 
 def test_an_error_rate_is_the_share_of_questions_overloaded_at_first() -> None:
