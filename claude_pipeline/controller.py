@@ -56,11 +56,11 @@ class Situation:
     in_flight_requests: int
     doubtful: int  # creates without a clear answer
     ended: int  # batches whose results wait to be collected
-    failed: int  # chunks the API refused
+    failed: int  # chunks the API refused, and that are left so
     next_expiry: datetime | None  # of the oldest batch in flight
     unpublished: tuple[str, ...] = ()  # partitions merged after the last publication
     stopped: str | None = None  # why nothing may be sent now, whatever there is room for
-    too_large: int = 0  # refused chunks that go again in halves
+    to_halve: int = 0  # refused chunks that go again in halves
     held_by: str | None = None  # the sentence of the wall before the held chunks, where none of them fits
     waiting_for_primer: int = 0  # chunks that wait for the prompt cache to be filled
     askable: int = 0  # chunks that may be asked in real time now, begun ones among them
@@ -78,7 +78,7 @@ def decide(situation: Situation) -> list[Action]:
     actions = []
     if situation.ended:
         actions.append(Action(Kind.COLLECT, situation.workload))
-    cuttable = situation.too_large or any(map(_needs_cutting, situation.progress))
+    cuttable = situation.to_halve or any(map(_needs_cutting, situation.progress))
     if situation.stopped is None and (situation.sendable or situation.held_that_fit or cuttable):
         actions.append(Action(Kind.SUBMIT, situation.workload))
     if situation.stopped is None and situation.askable:
@@ -139,6 +139,9 @@ def describe(situation: Situation, now: datetime) -> str:
         parts.append(f"{count} for the one request that fills the prompt cache first")
     if situation.held:
         parts.append(held_sentence(situation))
+    if situation.to_halve:
+        chunks = plural(situation.to_halve, "refused chunk goes", "refused chunks go")
+        parts.append(f"{chunks} again in halves")
     if situation.failed:
         parts.append(f"{plural(situation.failed, 'chunk', 'chunks')} refused by the API")
     return f"{situation.workload}: {'; '.join(parts) or 'about to merge'}"
@@ -175,6 +178,7 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     live = [chunk for chunk in flying if chunk.state is ChunkState.LIVE]
     asking = [chunk for chunk in flying if chunk.state is ChunkState.ASKING]
     asked_by = _asked_by(ledger, workload.name, now)
+    to_halve = ledger.to_halve(workload.name)
     begun = [chunk for chunk in asking if chunk.not_before is None or chunk.not_before <= now]
     paused = paused_pools(desk, now)
     askable = [chunk for chunk in unsent.to_ask + begun if pool_of(desk.catalog.model(chunk.model)) not in paused]
@@ -193,11 +197,11 @@ def survey(desk: Desk, workload: Workload) -> Situation:
         in_flight_requests=sum(chunk.requests for chunk in live),
         doubtful=sum(chunk.state is ChunkState.SENDING for chunk in flying),
         ended=sum(chunk.state is ChunkState.ENDED for chunk in flying),
-        failed=ledger.count(ChunkState.FAILED, workload.name),
+        failed=ledger.count(ChunkState.FAILED, workload.name) - len(to_halve),
         next_expiry=min(expiries, default=None),
         unpublished=ledger.unpublished(workload.name),
         stopped=standing(ledger, now),
-        too_large=len(ledger.too_large(workload.name)),
+        to_halve=len(to_halve),
         held_by=held_by,
         waiting_for_primer=unsent.waiting_for_primer,
         askable=0 if asked_by else len(askable) + (0 if paused else before_asking.count(None)),

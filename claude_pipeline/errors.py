@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import re
 
+WORDS_MAX = 500  # characters of others' words in a sentence of ours
 # What would break the line, or show as something else than it is: controls, marks without width, turns of direction.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 
@@ -40,6 +41,12 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\
 def one_line(text: str) -> str:
     """The text with what cannot be seen written as Python writes it: names of files and columns may hold anything."""
     return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def in_short(words: str) -> str:
+    """What others said, fit for a sentence of ours: one line, and no novel."""
+    told = one_line(" ".join(words.split()))
+    return told if len(told) <= WORDS_MAX else f"{told[: WORDS_MAX - 1]}…"
 
 
 class ClaudePipelineError(Exception):

@@ -236,10 +236,12 @@ class Runner:
 
     def _say_refused(self) -> None:
         """Chunks that the API refused, each once, with its reason."""
+        to_halve = {chunk.id for chunk in self._desk.ledger.to_halve(self._workload.name)}
         for chunk in self._desk.ledger.chunks(self._workload.name, states=[ChunkState.FAILED]):
             if chunk.id not in self._refused:
                 self._refused.add(chunk.id)
-                self._screen.stage("refused", f"chunk {chunk.partition_key}: {chunk.error}")
+                again = f"; its {chunk.requests:,} requests go again in halves" if chunk.id in to_halve else ""
+                self._screen.stage("refused", f"chunk {chunk.partition_key}: {chunk.error}{again}")
 
     def _say_why_not_sent(self) -> None:
         """Chunks could be sent and were not: the API says why, or is not there. Said once."""

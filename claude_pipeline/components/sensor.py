@@ -117,11 +117,14 @@ def _tell(
 
 
 def _flags(desk: Desk, workload: Workload) -> list[dg.RunRequest]:
-    """A failing run for each refused chunk: red on `<w>/batches`, whose materialization repairs it.
+    """A failing run for each refused chunk that does not go again in halves: red on `<w>/batches`, whose
+    materialization repairs it.
 
     The run_key makes it once per sending, which is what run keys are for.
     """
-    failed = desk.ledger.chunks(workload.name, states=[ChunkState.FAILED])
+    to_halve = {chunk.id for chunk in desk.ledger.to_halve(workload.name)}
+    refused = desk.ledger.chunks(workload.name, states=[ChunkState.FAILED])
+    failed = [chunk for chunk in refused if chunk.id not in to_halve]
     return [
         dg.RunRequest(
             run_key=f"flag/{workload.name}/{chunk.partition_key}/{chunk.attempts}",

@@ -7,13 +7,13 @@ from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 
-from claude_pipeline.ledger import table
+from claude_pipeline.ledger import halving, table
+from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.ledger.record import BatchSeen, ChunkRow, IntentRow, NewChunk, SnapshotRow, Tag
 from claude_pipeline.ledger.state import ChunkState, IntentState
 from claude_pipeline.ledger.submit_moves import CANCELED_BY_HAND, SubmitMoves
 
 UNSENT = (ChunkState.READY, ChunkState.HELD)
-SPLIT = "split"  # the error type of a chunk whose halves took its place
 
 
 class HandMoves(SubmitMoves):
@@ -80,8 +80,13 @@ class HandMoves(SubmitMoves):
             requests = sum(c.requests for c in chunks) + sum(c.requests for c in again)
             self._snapshot_event(connection, "dead letters retried", snapshot, at, f"{requests} requests")
 
+    def to_halve(self, workload: str) -> list[ChunkRow]:
+        """Refused chunks that go again in halves; see `ledger.halving`."""
+        with self._reading() as connection:
+            return halving.to_halve(connection, workload)
+
     def chunk_split(self, chunk: ChunkRow, halves: Sequence[NewChunk], *, at: datetime) -> None:
-        """The API refused it as too large: its halves take its place."""
+        """The API refused it, and one half may be accepted: its halves take its place."""
         with self._writing() as connection:
             self._move(
                 connection,
@@ -114,13 +119,13 @@ class HandMoves(SubmitMoves):
     def batch_late(self, intent: IntentRow, seen: BatchSeen, *, at: datetime) -> bool:
         """A batch shows up whose intent was taken as not accepted.
 
-        Adopted where its chunk was not sent again meanwhile; else recorded as paid twice. Returns whether
-        it was adopted.
+        Adopted where its chunk was not sent again meanwhile, whole or in halves; else recorded as paid twice. Returns
+        whether it was adopted.
         """
         with self._writing() as connection:
             chunk = self._chunk_of(connection, intent)
             free = chunk.state in (*UNSENT, ChunkState.FAILED, ChunkState.CANCELED) and chunk.batch_id is None
-            if free and intent.state in (IntentState.ABSENT, IntentState.REJECTED):
+            if free and chunk.error_type != SPLIT and intent.state in (IntentState.ABSENT, IntentState.REJECTED):
                 self._move_intent(connection, intent, IntentState.LIVE, at, batch_id=seen.id)
                 self._see(connection, seen, at, chunk_id=chunk.id, tag=intent.tag)
                 self._move(
@@ -130,7 +135,8 @@ class HandMoves(SubmitMoves):
                 return True
             self._see(connection, seen, at, chunk_id=None, tag=intent.tag)
             connection.execute(update(table.batch).where(table.batch.c.id == seen.id).values(paid_twice=1))
-            detail = f"its chunk was sent again as {chunk.batch_id}; its answers are not merged"
+            again = "in halves" if chunk.error_type == SPLIT else f"as {chunk.batch_id}"
+            detail = f"its chunk was sent again {again}; its answers are not merged"
             self._chunk_event(connection, "paid twice", chunk, at, intent_id=intent.id, batch_id=seen.id, detail=detail)
             return False
 

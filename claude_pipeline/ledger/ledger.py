@@ -77,24 +77,6 @@ class Ledger(AskMoves, AlertMoves):
     def chunk(self, chunk_id: int) -> ChunkRow:
         return next(ChunkRow.of(row) for row in self._rows(select(table.chunk).where(table.chunk.c.id == chunk_id)))
 
-    def too_large(self, workload: str) -> list[ChunkRow]:
-        """Chunks that the API refused as too large, of more than one request, that are still wanted."""
-        chunk, snapshot = table.chunk, table.snapshot
-        query = (
-            select(chunk)
-            .join(snapshot, (snapshot.c.workload == chunk.c.workload) & (snapshot.c.id == chunk.c.snapshot))
-            .where(
-                chunk.c.workload == workload,
-                chunk.c.state == ChunkState.FAILED,
-                chunk.c.error_type == "request_too_large",
-                chunk.c.requests > 1,
-                chunk.c.plan_number == snapshot.c.plan_number,
-                snapshot.c.canceled_at.is_(None),
-            )
-            .order_by(chunk.c.id)
-        )
-        return [ChunkRow.of(row) for row in self._rows(query)]
-
     def to_be_canceled(self) -> list[ChunkRow]:
         """Chunks at the API whose batch is to be canceled and was not asked yet: a person canceled their snapshot, or
         the rest of them is to be asked in real time."""
@@ -312,7 +294,7 @@ class Ledger(AskMoves, AlertMoves):
         )
         due_of = Counter({row["snapshot"]: row["due"] for row in self._rows(due)})
         due_of.update({row["snapshot"]: row["due"] for row in self._rows(passed_on)})
-        due_of.update(refused.snapshot for refused in self.too_large(workload))
+        due_of.update(refused.snapshot for refused in self.to_halve(workload))
         return due_of
 
     def _settled(

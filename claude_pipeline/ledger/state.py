@@ -5,7 +5,7 @@ chunk     held ⇄ ready → sending → live → ended → done
           held, ready → asking → done                (in the real-time lane)
           held, ready → canceled → ready             (withdrawn; a person sends it again)
           ready, sending → failed → ready            (a person sends it again)
-          failed → canceled                          (too large: its halves take its place)
+          failed → canceled                          (its halves take its place)
 intent    open → doubt → live → closed
           open → live | rejected;  doubt → absent
           rejected, absent → live                    (it shows up after all, and was not sent again)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from claude_pipeline.crash import crash_point
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
-from claude_pipeline.ledger.hand_moves import SPLIT
+from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.mix import cut_each
 from claude_pipeline.stage.unasked import Unasked

@@ -10,7 +10,7 @@ from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import LedgerDamaged, LedgerError
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
-from claude_pipeline.ledger.hand_moves import SPLIT
+from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.result import FailedChunk, MergeInput, merged_schema, output_fields, write_rest
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import Cascade, cascade_of

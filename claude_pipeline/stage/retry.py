@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
-from claude_pipeline.ledger.hand_moves import SPLIT
+from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.ledger.state import ON_ITS_WAY
 from claude_pipeline.result import answered_where, connection
 from claude_pipeline.sql import file_literal, literal

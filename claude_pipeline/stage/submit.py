@@ -1,4 +1,4 @@
-"""Ready chunks -> batches: settle doubts, cut the rounds that are due, then send while there is room."""
+"""Ready chunks -> batches: settle doubts, halve what was refused, cut the rounds that are due, then send while there is room."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None
     if keys is not None:
         plan.chunks = [_again(desk, workload, key) for key in keys]
         return plan
-    split_too_large(desk, workload)
+    halve_refused(desk, workload)
     cut_due_rounds(desk, workload)
     unsent = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
     chooser = LaneChooser(desk, workload, walls(desk, workload))
@@ -143,10 +143,10 @@ def _units(usd: float | None) -> int | None:
     return None if usd is None else int(Decimal(repr(usd)) * UNITS_PER_USD)
 
 
-def split_too_large(desk: Desk, workload: Workload) -> None:
-    """Halve each chunk that the API refused as too large; a single request that is too large stays failed."""
+def halve_refused(desk: Desk, workload: Workload) -> None:
+    """Halve each refused chunk whose halves may be accepted (`ledger.halving`); a single request stays refused."""
     with desk.ledger.lock(f"plan-{workload.name}", wait=True):
-        for chunk in desk.ledger.too_large(workload.name):
+        for chunk in desk.ledger.to_halve(workload.name):
             snapshot = desk.ledger.snapshot(workload.name, chunk.snapshot)
             if snapshot is None or snapshot.plan_number != chunk.plan_number:
                 continue

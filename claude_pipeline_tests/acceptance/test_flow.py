@@ -246,7 +246,7 @@ def test_a_refused_chunk_is_repaired_by_materializing_its_partition(
 ) -> None:
     mini = Miniature([workload(tmp_path)], tmp_path / "home", instance)
     mini.run("reviews_requests", PARTITION)
-    simulator.faults.add(endpoint="create", kind="status", status=400, count=1)
+    simulator.faults.add(endpoint="create", kind="status", status=404, count=1)
     mini.turns(simulator)
     assert mini.rows("SELECT outcome, count(*) FROM reviews.latest GROUP BY outcome ORDER BY 1") == [
         ("errored", 15),

@@ -35,9 +35,9 @@ def workload(tmp_path: Path) -> Workload:
 
 def with_dead(desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock) -> dict[str, int]:
     """A merged snapshot whose first chunk was refused, with lines that died of two reasons."""
-    simulator.faults.add(kind=400, endpoint="create", error_type="invalid_request_error", count=1)
+    simulator.faults.add(kind=404, endpoint="create", error_type="not_found_error", count=1)
     simulator.faults.add(kind="line_error", error_type="overloaded_error", share=0.4, attempts=1, seed=1)
-    simulator.faults.add(kind="line_error", error_type="not_found_error", share=0.3, attempts=1, seed=2)
+    simulator.faults.add(kind="line_error", error_type="invalid_request_error", share=0.3, attempts=1, seed=2)
     prepared_snapshot(desk, workload)
     calmly(desk, workload, simulator, clock)
     simulator.faults.clear()
@@ -80,11 +80,11 @@ def test_what_was_never_accepted_goes_as_the_chunk_it_was(
     with_dead(desk, workload, simulator, clock)
     before = [chunk.key for chunk in desk.ledger.chunks("notes")]
 
-    assert retry(desk, workload, reason="invalid_request_error").requests == 10
+    assert retry(desk, workload, reason="not_found_error").requests == 10
     calmly(desk, workload, simulator, clock)
 
     assert [chunk.key for chunk in desk.ledger.chunks("notes")] == before
-    assert "invalid_request_error" not in reasons(desk)
+    assert "not_found_error" not in reasons(desk)
 
 
 def test_attempt_numbers_rise(desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock) -> None:
@@ -122,12 +122,12 @@ def test_a_retry_that_is_refused_shows_the_newer_reason(
     desk: Desk, workload: Workload, simulator: Simulator, clock: MovableClock
 ) -> None:
     with_dead(desk, workload, simulator, clock)
-    simulator.faults.add(kind=404, endpoint="create", error_type="not_found_error", message="no such model")
+    simulator.faults.add(kind=400, endpoint="create", error_type="invalid_request_error", message="too odd")
 
-    retry(desk, workload, reason="invalid_request_error")
+    retry(desk, workload, reason="not_found_error")
     calmly(desk, workload, simulator, clock)
 
-    assert "invalid_request_error" not in reasons(desk)
+    assert "not_found_error" not in reasons(desk)
 
 
 def test_an_unknown_reason_is_refused_with_those_there_are(

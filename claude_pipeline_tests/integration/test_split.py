@@ -10,7 +10,7 @@ import pytest
 from claude_pipeline.controller import Kind, decide, survey
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.submit import split_too_large
+from claude_pipeline.stage.submit import halve_refused
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests.conftest import MovableClock
 from claude_pipeline_tests.factory import asked, note, prepared_snapshot, sent_chunks, states, workload_over
@@ -84,7 +84,7 @@ def test_a_crash_between_refusal_and_split_loses_and_doubles_nothing(
         second = desk.home.requests("notes", desk.ledger.snapshots("notes")[0].id, "r1-0003.parquet")
         second.mkdir()  # nothing can be put in its place
         with pytest.raises(OSError, match="r1-0003"):
-            split_too_large(desk, workload)
+            halve_refused(desk, workload)
         second.rmdir()
 
     calmly(desk, workload, simulator, clock)

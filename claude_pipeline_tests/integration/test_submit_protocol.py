@@ -82,7 +82,7 @@ def test_a_permanent_refusal_fails_the_chunk_and_the_next_one_goes_out(
 
 
 def test_a_failed_chunk_is_sent_again_only_by_hand(desk: Desk, workload: Workload, simulator: Simulator) -> None:
-    simulator.faults.add(kind=400, endpoint="create", count=1)
+    simulator.faults.add(kind=404, endpoint="create", count=1)
     sent_chunks(desk, workload)
     assert send_ready(desk, workload).sent == []
     plan = plan_submission(desk, workload, ["2026-11-22.1|r1-0001"])
