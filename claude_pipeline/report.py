@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_pipeline.catalog import UNITS_PER_USD
+from claude_pipeline.errors import in_short
 from claude_pipeline.ledger import ChunkRow, SnapshotRow, Spend
 from claude_pipeline.ledger.ask_moves import REALTIME
 from claude_pipeline.markdown import plain
@@ -261,17 +262,16 @@ def _reasons(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[tup
     if not rest:
         return ()
     with connection(desk.home.scratch()) as duck:
-        return tuple(
-            duck.sql(
-                # What was rejected says its place: one of them stands for all of its kind.
-                f"""SELECT concat_ws(': ', error_type, min(error_message)) ||
-                        if(outcome = 'rejected' AND count(*) > 1, ' (one of them)', ''), count(*)
-                    FROM read_parquet({file_literal(desk.path(rest[0].path))})
-                    WHERE outcome <> 'succeeded'
-                    GROUP BY outcome, error_type, if(outcome = 'rejected', NULL, error_message)
-                    ORDER BY 2 DESC, 1 LIMIT {REASONS_MAX}"""
-            ).fetchall()
-        )
+        found = duck.sql(
+            # What was rejected says its place: one of them stands for all of its kind.
+            f"""SELECT concat_ws(': ', error_type, min(error_message)) ||
+                    if(outcome = 'rejected' AND count(*) > 1, ' (one of them)', ''), count(*)
+                FROM read_parquet({file_literal(desk.path(rest[0].path))})
+                WHERE outcome <> 'succeeded'
+                GROUP BY outcome, error_type, if(outcome = 'rejected', NULL, error_message)
+                ORDER BY 2 DESC, 1 LIMIT {REASONS_MAX}"""
+        ).fetchall()
+    return tuple((in_short(reason), count) for reason, count in found)
 
 
 def _sum(chunks: list[ChunkRow], name: str) -> int:

@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 @click.option("--absent", is_flag=True, help="INTENT was not accepted: its chunk may be sent again.")
 @click.option("--batch", metavar="ID", help="INTENT is this batch.")
 @click.option("--gone", metavar="BATCH", help="This batch was deleted at the API: give its answers up.")
+@click.option(
+    "--as-is", metavar="BATCH", help="Take what can be read of this batch's results, though they are not whole."
+)
 @click.option("--rebuild", is_flag=True, help="The ledger was restored from a backup: read the API's list into it.")
 @home_option
 def command(
-    intent: str | None, absent: bool, batch: str | None, gone: str | None, rebuild: bool, home: Path | None
+    intent: str | None,
+    absent: bool,
+    batch: str | None,
+    gone: str | None,
+    as_is: str | None,
+    rebuild: bool,
+    home: Path | None,
 ) -> None:
     """Look for batches whose creation was never answered.
 
@@ -31,16 +40,20 @@ def command(
     """
     from claude_pipeline.errors import UsageError
     from claude_pipeline.stage.desk import open_desk
-    from claude_pipeline.stage.submit import give_up_batch, rebuild_ledger, settle_by_hand
+    from claude_pipeline.stage.submit import give_up_batch, rebuild_ledger, settle_by_hand, take_batch_as_is
 
-    ways = [intent is not None, gone is not None, rebuild]
+    ways = [intent is not None, gone is not None, as_is is not None, rebuild]
     if sum(ways) > 1 or (intent is None) != (not absent and batch is None) or (absent and batch is not None):
-        raise UsageError("give INTENT with --absent or with --batch ID, or --gone BATCH, or --rebuild, or none of them")
+        raise UsageError(
+            "give INTENT with --absent or with --batch ID, or --gone BATCH, or --as-is BATCH, or --rebuild, or none of them"
+        )
     with open_desk(settings_of(home)) as desk:
         if intent is not None:
             click.echo(settle_by_hand(desk, intent, batch_id=batch))
         elif gone is not None:
             click.echo(give_up_batch(desk, gone))
+        elif as_is is not None:
+            click.echo(take_batch_as_is(desk, as_is))
         elif rebuild:
             _say_rebuilt(rebuild_ledger(desk))
         else:

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Ask the dead letters of WORKLOAD's newest snapshot again, and wait for the answers.
 
-    What was perhaps answered and billed, though nobody can read it (results_gone, unreadable_result,
+    What was perhaps answered and billed, though nobody can read it (results_gone, missing_result, unreadable_result,
     unknown_result_type), is asked again only when it is the --reason.
     """
     from claude_pipeline.cli.screen import Screen

@@ -39,6 +39,7 @@ BY_TYPE: dict[str, Verdict] = {
     "canceled": Verdict.RETRY,
     "unreadable_result": Verdict.PERMANENT,  # it may have been paid: never asked again by itself
     "unknown_result_type": Verdict.PERMANENT,  # likewise
+    "missing_result": Verdict.PERMANENT,  # likewise
     "lost_answer": Verdict.PERMANENT,  # likewise
     "not_connected": Verdict.RETRY,
 }

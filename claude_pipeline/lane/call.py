@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 import orjson
 
 from claude_pipeline.catalog import Catalog, Model, Tier, Usage, load, usd
-from claude_pipeline.errors import AccountStopped, CatalogMissing, ClaudePipelineError, KeyRefused, UsageError
+from claude_pipeline.errors import AccountStopped, CatalogMissing, ClaudePipelineError, KeyRefused, UsageError, in_short
 from claude_pipeline.lane.concurrency import MOST, Concurrency
 from claude_pipeline.lane.limiter import Limiter
 from claude_pipeline.lane.message_client import MessageClient, json_object
@@ -343,9 +343,10 @@ def _text(message: Mapping[str, Any]) -> str | None:
 
 
 def _stop_of(reply: Reply) -> ClaudePipelineError:
+    said = in_short(reply.error_message)
     if reply.status in (401, 403):
-        return KeyRefused(f"the API refused the key ({reply.status}: {reply.error_message}); check ANTHROPIC_API_KEY")
-    return AccountStopped(f"the API stops this account ({reply.status}: {reply.error_message})")
+        return KeyRefused(f"the API refused the key ({reply.status}: {said}); check ANTHROPIC_API_KEY")
+    return AccountStopped(f"the API stops this account ({reply.status}: {said})")
 
 
 def _utc_now() -> datetime:

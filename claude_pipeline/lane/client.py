@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from claude_pipeline.chunk import Body
-from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused
+from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused, in_short
 from claude_pipeline.lane.access import connect
 from claude_pipeline.lane.api_error import Verdict, verdict_of
 from claude_pipeline.lane.headers import retry_after_seconds
@@ -275,38 +275,45 @@ def _moment(text: str | None) -> datetime | None:
 
 def _answer_to_create(error: anthropic.APIStatusError) -> Refused | Doubtful:
     """A 4xx is a refusal (but 408 and 409); anything else may have been accepted."""
-    status = error.status_code
-    sentence = f"create was answered {status} {error.type or ''}: {error.api_message or 'no reason given'}".replace(
-        "  ", " "
-    )
-    sentence += f" ({_request_id(error.response)})"
+    status, kind = error.status_code, _text(error.type)
+    told = in_short(f"{status} {kind}")
+    sentence = f"create was answered {told}: {_reason(error)} ({_request_id(error.response)})"
     if not 400 <= status < 500 or status in (408, 409):
         return Doubtful(sentence)
-    verdict = verdict_of(error.type or _type_of(status), error.api_message or "", error.error_code)
+    kind = kind or _type_of(status)
+    verdict = verdict_of(kind, _text(error.api_message), error.error_code)
     if status in (401, 402, 403):
         verdict = Verdict.STOP
     if status == 429 and verdict is not Verdict.STOP:
         verdict = Verdict.RETRY
-    return Refused(
-        sentence,
-        error.type or _type_of(status),
-        verdict,
-        retry_after_seconds(error.response.headers),
-        key_refused=status in (401, 403),
-    )
+    retry_after = retry_after_seconds(error.response.headers)
+    return Refused(sentence, kind, verdict, retry_after, key_refused=status in (401, 403))
 
 
 def _raise_for(error: anthropic.APIStatusError) -> NoReturn:
-    status, message = error.status_code, error.api_message or "no reason given"
+    status, message, kind = error.status_code, _reason(error), _text(error.type)
     where = f"{error.request.method} {error.request.url.path}"
     if status in (401, 403):
         raise KeyRefused(f"the API refused the key ({status}: {message}); check ANTHROPIC_API_KEY") from None
-    if status == 402 or verdict_of(error.type or "", message, error.error_code) is Verdict.STOP:
+    if status == 402 or verdict_of(kind, _text(error.api_message), error.error_code) is Verdict.STOP:
         raise AccountStopped(f"the API stops this account ({status}: {message})") from None
     sentence = f"{where} was answered {status}: {message} ({_request_id(error.response)})"
     if status in (400, 404, 410):
-        raise ApiRefused(sentence, status=status, error_type=error.type or "", request_id=error.request_id) from None
+        raise ApiRefused(sentence, status=status, error_type=kind, request_id=error.request_id) from None
     raise ApiUnclear(sentence, retry_after_seconds=retry_after_seconds(error.response.headers)) from None
+
+
+def _text(value: object) -> str:
+    """Nothing where the API sent another shape than it documents."""
+    return value if isinstance(value, str) else ""
+
+
+def _reason(error: anthropic.APIStatusError) -> str:
+    """Why the API did not do it, in its words."""
+    if 300 <= error.status_code < 400:
+        host = error.response.headers.get("location", "").partition("://")[2].partition("/")[0]
+        return f"a redirect to {in_short(host) or 'another place'}, which is not followed; check ANTHROPIC_BASE_URL"
+    return in_short(_text(error.api_message)) or "no reason given"
 
 
 def _type_of(status: int) -> str:

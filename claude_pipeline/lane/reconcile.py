@@ -19,7 +19,7 @@ from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.lane.identify import Kin, forgotten, identify
 from claude_pipeline.lane.listing import Listing, read_list, since
 from claude_pipeline.lane.submit import SUBMIT_LOCK
-from claude_pipeline.ledger import BatchId, ChunkState, IntentRow, IntentState, Ledger
+from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, IntentRow, IntentState, Ledger
 
 Clock = Callable[[], datetime]
 
@@ -162,10 +162,7 @@ def give_up(ledger: Ledger, client: BatchClient, batch_id: BatchId, *, clock: Cl
         UsageError: it is not ours, is collected, or the API still has it.
         ApiUnclear: the API does not say whether it has it.
     """
-    known = ledger.batch(batch_id)
-    chunk = ledger.chunk(known.chunk_id) if known is not None and known.chunk_id is not None else None
-    if chunk is None or chunk.state not in (ChunkState.LIVE, ChunkState.ENDED) or chunk.batch_id != batch_id:
-        raise UsageError(f"{batch_id} is no batch of this ledger that waits to be collected")
+    chunk = _uncollected(ledger, batch_id)
     try:
         client.retrieve(batch_id)
     except ApiRefused as refused:
@@ -181,3 +178,28 @@ def give_up(ledger: Ledger, client: BatchClient, batch_id: BatchId, *, clock: Cl
 def _owned(ledger: Ledger, batch_id: BatchId) -> bool:
     """Whether an intent, or the note that it is foreign, has that batch already."""
     return ledger.batch(batch_id) is not None
+
+
+def take_as_is(ledger: Ledger, batch_id: BatchId, *, clock: Clock) -> str:
+    """A person's word that the results of an ended batch will not become better than they are.
+
+    Raises:
+        UsageError: it is not ours, is collected, or has not ended.
+    """
+    chunk = _uncollected(ledger, batch_id)
+    if chunk.state is not ChunkState.ENDED:
+        raise UsageError(f"{batch_id} has not ended; it is collected once it has")
+    ledger.taken_as_is(chunk, at=clock())
+    return (
+        f"{batch_id}: the next collection takes what can be read; records of chunk {chunk.partition_key} without an "
+        "answer in it become dead letters (missing_result)"
+    )
+
+
+def _uncollected(ledger: Ledger, batch_id: BatchId) -> ChunkRow:
+    """The chunk of a batch that waits to be collected, or for its end."""
+    known = ledger.batch(batch_id)
+    chunk = ledger.chunk(known.chunk_id) if known is not None and known.chunk_id is not None else None
+    if chunk is None or chunk.state not in (ChunkState.LIVE, ChunkState.ENDED) or chunk.batch_id != batch_id:
+        raise UsageError(f"{batch_id} is no batch of this ledger that waits to be collected")
+    return chunk

@@ -147,8 +147,8 @@ def _submit(
     params = home.absolute(chunk.params_path)
     if not params.exists() or sha256_of(params) != chunk.params_sha256:
         raise LedgerDamaged(
-            f"{chunk.params_path} is not what was cut for chunk {chunk.partition_key} (sha256 differs); restore it, "
-            "or delete the chunk's snapshot and materialize it again"
+            f"{chunk.params_path} is not what was cut for chunk {chunk.partition_key} (sha256 differs or it is gone); "
+            "restore it from a backup of the home; nothing of the chunk was sent"
         )
     if (batch_id := claim_orphan(ledger, chunk, clock=clock)) is not None:
         done.sent.append((chunk, batch_id))  # long ago, as a rebuild found

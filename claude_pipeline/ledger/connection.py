@@ -104,8 +104,8 @@ def told(engine: Engine) -> Iterator[None]:
         if type(error) is not DatabaseError:  # a constraint, or a mistake of ours
             raise
         raise LedgerDamaged(
-            f"the ledger at {name_of(engine)} cannot be read: {first_line(error.orig)}; restore a backup, or name "
-            "another ledger"
+            f"the ledger at {name_of(engine)} cannot be read: {first_line(error.orig)}; nothing is sent with it; restore "
+            "a backup (`claude-pipeline backup` makes them), then run `claude-pipeline reconcile --rebuild`"
         ) from None
 
 

@@ -13,6 +13,7 @@ from claude_pipeline.ledger.record import BatchSeen, ChunkRow, IntentRow, NewChu
 from claude_pipeline.ledger.state import ChunkState, IntentState
 from claude_pipeline.ledger.submit_moves import CANCELED_BY_HAND, SubmitMoves
 
+AS_IS = "as_is/"  # begins the setting that holds a person's word about a batch
 UNSENT = (ChunkState.READY, ChunkState.HELD)
 
 
@@ -103,6 +104,13 @@ class HandMoves(SubmitMoves):
                 )
             )
             self._add_chunks(connection, SnapshotRow.of(snapshot.mappings().one()), halves, at)
+
+    def taken_as_is(self, chunk: ChunkRow, *, at: datetime) -> None:
+        """A person's word that the results of its batch will not become better."""
+        self.put_setting(f"{AS_IS}{chunk.batch_id}", chunk.partition_key, at=at, move="results to be taken as they are")
+
+    def is_taken_as_is(self, batch_id: str) -> bool:
+        return self.get_setting(f"{AS_IS}{batch_id}") is not None
 
     def batch_gone(self, chunk: ChunkRow, reason: str, *, at: datetime) -> None:
         """Its results can never be had: its records become dead letters, its reserve stays committed."""

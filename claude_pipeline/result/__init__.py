@@ -2,7 +2,7 @@
 
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.measure import Measure
-from claude_pipeline.result.parse import AskedFacts, OutputReader, Parsed, parse_results
+from claude_pipeline.result.parse import AskedFacts, OutputReader, Parsed, parse_results, token_count
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
 from claude_pipeline.result.schema import (
     answered_where,
@@ -32,6 +32,7 @@ __all__ = [
     "output_fields",
     "own_names",
     "parse_results",
+    "token_count",
     "write_answered",
     "write_rest",
 ]

@@ -27,6 +27,11 @@ from claude_pipeline.result.schema import attempts_schema
 
 UNITS_PER_USD = 10_000_000_000
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
+TOKENS_MAX = 10**9  # of one request: a thousand times what any model reads
+UNREADABLE = ("unreadable_result", "the API's result line cannot be read; its raw text is kept")
+MISSING = ("missing_result", "the API's results hold no line, or no single one, that can be read as its answer")
+ID_CHARACTERS = 64  # of a custom_id at most
+POSITION_DIGITS = 6  # of a custom_id's position at most
 
 # Model of the answer, its usage, the moment whose prices hold (a batch's creation, else the answer's) -> 1e-10 USD.
 CostUnits = Callable[[str, Mapping[str, Any], datetime | None], int | None]
@@ -125,18 +130,22 @@ def parse_results(
     *,
     cost_units: CostUnits,
     verdict_of: VerdictOf,
+    as_is: bool = False,
 ) -> Parsed:
     """One row per request of the chunk, in the order of its index. `raw` is a download's lines, or `journal.results`.
 
+    `as_is`: a person's word that no better lines will come. What they do not tell, or tell twice, becomes an error of
+    its request, which may have been paid.
+
     Raises:
-        ResultsIncomplete: lines are missing, foreign or contradictory; download again.
+        ResultsIncomplete: lines are missing, foreign or contradictory; download again. Or, `as_is`, none is the chunk's.
     """
-    lines = _Lines(facts, index.num_rows)
+    lines = _Lines(facts, index.num_rows, as_is)
     for line in raw:
         if not line.isspace():
             lines.take(line)
     lines.check()
-    rows = _Rows(facts, reader, cost_units, verdict_of)
+    rows = _Rows(facts, reader, cost_units, verdict_of, as_is)
     for document in lines.by_position:
         rows.add(document)
     return rows.parsed(index, lines.unreadable)
@@ -145,9 +154,10 @@ def parse_results(
 class _Lines:
     """The lines of a download or a journal, by position."""
 
-    def __init__(self, facts: AskedFacts, requests: int) -> None:
-        self._facts, self._requests = facts, requests
+    def __init__(self, facts: AskedFacts, requests: int, as_is: bool) -> None:
+        self._facts, self._requests, self._as_is = facts, requests, as_is
         self._prefix = f"{facts.tag}-"
+        self._contradicted: set[int] = set()
         self.by_position: list[dict[str, Any] | None] = [None] * requests
         self.read = self.unreadable = 0
 
@@ -156,20 +166,25 @@ class _Lines:
         document = _load(line)
         custom_id = document.get("custom_id") if document else None
         if document is None or not isinstance(custom_id, str) or not isinstance(document.get("result"), dict):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and not self._as_is:
                 raise ResultsIncomplete(f"{self._facts.source} end in the middle of a line; downloading again")
             self.unreadable += 1
             return
         position = custom_id.removeprefix(self._prefix)
-        if position == custom_id or not position.isdecimal() or int(position) >= self._requests:
+        if position == custom_id or not _is_position(position) or int(position) >= self._requests:
+            if self._as_is:
+                return
             raise ResultsIncomplete(
-                f"{self._facts.source}: the id {custom_id!r} is of no request of chunk "
+                f"{self._facts.source}: the id {custom_id[:ID_CHARACTERS]!r} is of no request of chunk "
                 f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
             )
         known = self.by_position[int(position)]
         if known is not None and self._facts.lane == "realtime":
             return
         if known is not None and known != document:
+            if self._as_is:
+                self._contradicted.add(int(position))
+                return
             raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
         if known is not None:
             self.read -= 1
@@ -181,6 +196,12 @@ class _Lines:
                 raise ResultsIncomplete(
                     f"{self._facts.source} has no end of {missing:,} of {self._requests:,} requests"
                 )
+            return
+        if self._as_is:
+            if self.by_position.count(None) == self._requests:
+                raise ResultsIncomplete(f"{self._facts.source} hold no answer to any request of its chunk")
+            for position in self._contradicted:
+                self.by_position[position] = None
             return
         expected = sum(self._facts.counts.values())
         if self.read != expected or expected != self._requests:
@@ -201,8 +222,11 @@ class _Lines:
 class _Rows:
     """Columns being filled, one value per request."""
 
-    def __init__(self, facts: AskedFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf) -> None:
+    def __init__(
+        self, facts: AskedFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf, as_is: bool
+    ) -> None:
         self._facts, self._reader, self._cost_units, self._verdict_of = facts, reader, cost_units, verdict_of
+        self._as_is = as_is
         names = ("outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
                  "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message")  # fmt: skip
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -215,7 +239,7 @@ class _Rows:
 
     def add(self, document: dict[str, Any] | None) -> None:
         if document is None:
-            self._error("errored", "unreadable_result", "the API's result line cannot be read; its raw text is kept")
+            self._error("errored", *(MISSING if self._as_is else UNREADABLE))
             return
         if self._facts.lane == "realtime":
             self._billed_at = _moment(document.get("answered_at"))
@@ -252,8 +276,9 @@ class _Rows:
         self._output.append(values)
         self._append(
             "succeeded", "answered", answer, model, _text(message.get("stop_reason")), _text(message.get("id")),
-            _whole(usage.get("input_tokens")), _whole(usage.get("output_tokens")),
-            _whole(usage.get("cache_creation_input_tokens")) or 0, _whole(usage.get("cache_read_input_tokens")) or 0,
+            token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens")),
+            token_count(usage.get("cache_creation_input_tokens")) or 0,
+            token_count(usage.get("cache_read_input_tokens")) or 0,
             None if units is None else units / UNITS_PER_USD,
             None if wrong is None else "invalid_output", wrong,
         )  # fmt: skip
@@ -304,6 +329,11 @@ class _Rows:
         )
 
 
+def _is_position(text: str) -> bool:
+    """As we write it: nothing else is an id of ours."""
+    return text.isascii() and text.isdecimal() and len(text) <= POSITION_DIGITS and (text == "0" or text[0] != "0")
+
+
 def _plain(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
@@ -324,8 +354,10 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def token_count(value: Any) -> int | None:
+    """Tokens as the API counts them; None for what cannot be a count."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value <= TOKENS_MAX else None
 
 
 def _type(document: Mapping[str, Any]) -> str:

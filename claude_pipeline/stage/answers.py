@@ -13,11 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import UNITS_PER_USD, Lane, Usage
-from claude_pipeline.errors import CatalogMissing, LedgerDamaged
+from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
-from claude_pipeline.result import AskedFacts, OutputReader, Parsed, output_fields, parse_results, write_answered
+from claude_pipeline.result import (
+    AskedFacts,
+    OutputReader,
+    Parsed,
+    output_fields,
+    parse_results,
+    token_count,
+    write_answered,
+)
 from claude_pipeline.result.schema import MOMENT
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import cascade_of, moves_on
@@ -34,11 +42,13 @@ def index_of(desk: Desk, chunk: ChunkRow) -> pa.Table:
     return pq.read_table(path).combine_chunks()
 
 
-def read_answers(desk: Desk, workload: Workload, raw: Iterable[bytes], index: pa.Table, facts: AskedFacts) -> Parsed:
-    """One row per request of a chunk, priced and checked. Raises ResultsIncomplete."""
+def read_answers(
+    desk: Desk, workload: Workload, raw: Iterable[bytes], index: pa.Table, facts: AskedFacts, *, as_is: bool = False
+) -> Parsed:
+    """One row per request of a chunk, priced and checked. `as_is` and what it raises: as `parse_results`."""
     reader = OutputReader(workload.output, output_fields(workload))
     pricing = Pricing(desk, facts.model, facts.lane)
-    return parse_results(raw, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict)
+    return parse_results(raw, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict, as_is=as_is)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Kept:
             invalid=parsed.invalid,
             spend=self.spend,
             stopped=len(parsed.stops),
-            stop=parsed.stops[0] if parsed.stops and stop else None,
+            stop=in_short(parsed.stops[0]) if parsed.stops and stop else None,
             kept_units=kept_units,
             moves_on=self.moves_on,
             lost=lost,
@@ -98,16 +108,13 @@ class Pricing:
         self._rates: dict[tuple[str, str | None, date], Any] = {}
 
     def cost_units(self, model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
-        """Cost in 1e-10 USD; None where the API reported no usage, or nobody knows when: unknown is not free."""
-        fresh, out = usage.get("input_tokens"), usage.get("output_tokens")
-        if not isinstance(fresh, int) or not isinstance(out, int) or at is None:
+        """Cost in 1e-10 USD; None where the API reported no usage that can be, or nobody knows when: unknown is not
+        free."""
+        tokens, geo = _tokens(usage), usage.get("inference_geo")
+        if tokens is None or at is None or not (geo is None or isinstance(geo, str)):
             return None
-        geo = usage.get("inference_geo")
         rates = self._rates.get((model, geo, at.date())) or self._find(model, geo, at)
-        writes = usage.get("cache_creation_input_tokens") or 0
-        hour = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
-        reads = usage.get("cache_read_input_tokens") or 0
-        return int(rates.cost_units(Usage(fresh, out, writes - hour, hour, reads)))
+        return int(rates.cost_units(tokens))
 
     def _find(self, model: str, geo: str | None, at: datetime) -> Any:
         """The answer's model; where the catalogue does not know it, the one that was asked."""
@@ -119,6 +126,18 @@ class Pricing:
             rates = self._rates[model, geo, at.date()] = price.rates(lane=self._lane, geo=geo)
             return rates
         raise CatalogMissing(f"no price for {model}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
+
+
+def _tokens(usage: Mapping[str, Any]) -> Usage | None:
+    """The counts of a usage by their price; None where one of them cannot be a count."""
+    created = usage.get("cache_creation") or {}
+    hour = created.get("ephemeral_1h_input_tokens") if isinstance(created, Mapping) else created
+    names = ("cache_creation_input_tokens", "cache_read_input_tokens")
+    fresh, out = token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens"))
+    writes, reads, hour = (token_count(count or 0) for count in (*map(usage.get, names), hour))
+    if fresh is None or out is None or writes is None or reads is None or hour is None or hour > writes:
+        return None
+    return Usage(fresh, out, writes - hour, hour, reads)
 
 
 def _write(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import AccountStopped, BudgetReached, KeyRefused, LedgerDamaged, LedgerUnreachable
+from claude_pipeline.errors import AccountStopped, BudgetReached, KeyRefused, LedgerDamaged, LedgerUnreachable, in_short
 from claude_pipeline.home import sha256_of
 from claude_pipeline.lane.concurrency import Concurrency
 from claude_pipeline.lane.journal import Journal
@@ -333,9 +333,8 @@ class _Session:
         for pool, end in ended.items():
             if end.reason == "account" and end.reply is not None:
                 kind = "key" if end.reply.status in (401, 403) else "account"
-                sentence = (
-                    f"a request was answered {end.reply.status} {end.reply.error_type}: {end.reply.error_message}"
-                )
+                said = in_short(end.reply.error_message)
+                sentence = f"a request was answered {end.reply.status} {end.reply.error_type}: {said}"
                 self._desk.ledger.account_stopped(kind, sentence, at=now)
                 if kind == "key":
                     raise KeyRefused(f"{sentence}; check ANTHROPIC_API_KEY")

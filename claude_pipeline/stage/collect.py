@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import ApiRefused, ApiUnclear
+from claude_pipeline.errors import ApiRefused, ApiUnclear, ResultsIncomplete
 from claude_pipeline.home import written
 from claude_pipeline.lane.cancel import cancel_live
 from claude_pipeline.lane.poll import Look, poll
@@ -18,7 +18,7 @@ from claude_pipeline.progress import told
 from claude_pipeline.result import AskedFacts, Parsed
 from claude_pipeline.stage.answers import index_of, keep, read_answers
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.raw import pack
+from claude_pipeline.stage.raw import BROKEN, pack, unpack
 from claude_pipeline.stage.reserve import kept_units
 from claude_pipeline.workload import Workload
 
@@ -58,6 +58,11 @@ def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) 
                 continue
             try:
                 found.done.append((chunk, collect_chunk(desk, workload, chunk)))
+            except ResultsIncomplete as incomplete:
+                way_out = (
+                    f"; if it stays so: `claude-pipeline reconcile --as-is {chunk.batch_id}` takes what can be read"
+                )
+                found.unclear.append((chunk, f"{incomplete}{way_out}"))
             except ApiUnclear as unclear:
                 found.unclear.append((chunk, str(unclear)))
             except ApiRefused as refused:
@@ -97,14 +102,12 @@ def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow) -> Collected:
         LedgerDamaged: the chunk's index is not what was written.
     """
     assert chunk.batch_id is not None
-    batch = desk.ledger.batch(chunk.batch_id)
-    assert batch is not None
     index = index_of(desk, chunk)
-    raw = desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl")
+    raw = _raw_of(desk, chunk)
     with written(raw) as temporary:
         desk.client.download(chunk.batch_id, temporary)
         crash_point("collect.after_download")
-        parsed = _parse(desk, workload, chunk, batch, temporary, index)
+        parsed = _parse(desk, workload, chunk, temporary, index)
     kept = keep(desk, workload, chunk, parsed)
     pack(raw)
     collected = kept.collected(parsed, kept_units=kept_units(index, parsed.table, chunk), stop=True)
@@ -114,9 +117,33 @@ def collect_chunk(desk: Desk, workload: Workload, chunk: ChunkRow) -> Collected:
     return collected
 
 
-def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, batch: BatchRow, download: Path, index: pa.Table) -> Parsed:
+def collected_again(desk: Desk, workload: Workload, chunk: ChunkRow) -> None:
+    """Write the files of a collected chunk anew, from its raw lines where they are kept, else from the API.
+
+    Raises:
+        ApiUnclear, ApiRefused: they are not kept, and the API has no results now, or no more.
+    """
+    raw = _raw_of(desk, chunk)
+    try:
+        unpack(raw)
+        parsed = _parse(desk, workload, chunk, raw, index_of(desk, chunk))
+    except (FileNotFoundError, *BROKEN, ResultsIncomplete):  # gone, or damaged as well
+        collect_chunk(desk, workload, chunk)
+        return
+    keep(desk, workload, chunk, parsed)
+    pack(raw)
+
+
+def _raw_of(desk: Desk, chunk: ChunkRow) -> Path:
+    return desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl")
+
+
+def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, download: Path, index: pa.Table) -> Parsed:
     import orjson
 
+    assert chunk.batch_id is not None
+    batch = desk.ledger.batch(chunk.batch_id)
+    assert batch is not None
     facts = AskedFacts(
         snapshot=chunk.snapshot,
         chunk=chunk.key,
@@ -130,4 +157,4 @@ def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, batch: BatchRow, dow
         billed_at=batch.created_at,
     )
     with download.open("rb") as raw:
-        return read_answers(desk, workload, raw, index, facts)
+        return read_answers(desk, workload, raw, index, facts, as_is=desk.ledger.is_taken_as_is(batch.id))

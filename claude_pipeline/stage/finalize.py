@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.errors import LedgerDamaged, LedgerError
+from claude_pipeline.errors import ApiRefused, ApiUnclear, LedgerDamaged, LedgerError
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
 from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.result import FailedChunk, MergeInput, merged_schema, output_fields, write_rest
+from claude_pipeline.stage.collect import collected_again
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import Cascade, cascade_of
 from claude_pipeline.workload import Workload
@@ -55,7 +57,7 @@ def merge(desk: Desk, workload: Workload, progress: SnapshotProgress) -> Merged:
     if cascade is not None:
         answered = []  # what one level answered may be another's to say
     for part in answered:
-        check_part(desk, part)
+        _make_whole(desk, workload, part)
     rest, outcomes = _rest(desk, workload, snapshot, cascade, empty=not answered)
     succeeded = sum(part.rows for part in answered) + outcomes.get("succeeded", 0)
     rejected = outcomes.get("rejected", 0)
@@ -92,6 +94,9 @@ def _rest(
     chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     attempts = desk.ledger.parts(workload.name, kinds=["attempts"])
     own = [p for p in attempts if p.snapshot == snapshot.id and p.plan_number == snapshot.plan_number]
+    for part in own:
+        if not desk.path(part.path).exists():
+            _make_whole(desk, workload, part)
     merge_input = MergeInput(
         snapshot_id=snapshot.id,
         snapshot=desk.path(snapshot.path),
@@ -144,9 +149,24 @@ def _rest(
 
 def check_part(desk: Desk, part: Part) -> None:
     """Raises LedgerDamaged where a file is not what was written (DuckDB checks no Parquet checksums)."""
-    path = desk.path(part.path)
-    if not path.exists() or sha256_of(path) != part.sha256:
+    if not _is_whole(desk, part):
         raise LedgerDamaged(
-            f"{part.path} is not what was written (sha256 differs or it is gone); restore it from a backup, or delete "
-            f"snapshot {part.workload}/{part.snapshot} and materialize it again"
+            f"{part.path} is not what was written (sha256 differs or it is gone), and neither raw lines nor the API give "
+            f"its answers now; run again when the API answers, or restore it from a backup of {desk.home.root}"
         )
+
+
+def _is_whole(desk: Desk, part: Part) -> bool:
+    path = desk.path(part.path)
+    return path.exists() and sha256_of(path) == part.sha256
+
+
+def _make_whole(desk: Desk, workload: Workload, part: Part) -> None:
+    """Write a lost or damaged file of a batch's answers again, from its raw lines or from the API. Raises as `check_part`."""
+    if _is_whole(desk, part):
+        return
+    chunk = desk.ledger.chunk(part.chunk_id) if part.chunk_id is not None else None
+    if chunk is not None and chunk.batch_id is not None:
+        with suppress(ApiUnclear, ApiRefused):
+            collected_again(desk, workload, chunk)
+    check_part(desk, part)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import zlib
 from pathlib import Path
 
 from claude_pipeline.home import written
 
 PIECE_BYTES = 1 << 20
+BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)  # what `unpack` raises of a damaged file
 
 
 def packed(path: Path) -> Path:

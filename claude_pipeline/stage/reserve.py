@@ -163,7 +163,7 @@ def kept_units(index: pa.Table, table: pa.Table, chunk: ChunkRow) -> int:
     """
     unknown = pc.or_(
         pc.and_(pc.equal(table.column("outcome"), "succeeded"), pc.is_null(table.column("cost_usd"))),
-        pc.is_in(table.column("error_type"), pa.array(["unreadable_result", "unknown_result_type"])),
+        pc.is_in(table.column("error_type"), pa.array(["unreadable_result", "unknown_result_type", "missing_result"])),
     )
     kept = pc.sum(index.column("reserve_units").filter(unknown)).as_py() or 0
     cut = pc.sum(index.column("reserve_units")).as_py() or 1

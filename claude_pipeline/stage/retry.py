@@ -24,7 +24,7 @@ from claude_pipeline.stage.question import create_current
 from claude_pipeline.workload import Workload
 
 # What may have been answered and billed, though nobody can read the answer: only when it is named.
-PERHAPS_PAID = ("results_gone", "unreadable_result", "unknown_result_type", "lost_answer")
+PERHAPS_PAID = ("results_gone", "unreadable_result", "unknown_result_type", "missing_result", "lost_answer")
 CANCELED = "canceled"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.errors import LedgerOutdated, UsageError
-from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reconcile
+from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reconcile, take_as_is
 from claude_pipeline.lane.stranger import Rebuilt, rebuild
 from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
@@ -53,6 +53,11 @@ def settle_by_hand(desk: Desk, tag: str, *, batch_id: str | None) -> str:
 def give_up_batch(desk: Desk, batch_id: str) -> str:
     """A person's word that a batch was deleted at the API. Raises as `lane.reconcile.give_up`."""
     return give_up(desk.ledger, desk.client, BatchId(batch_id), clock=desk.clock)
+
+
+def take_batch_as_is(desk: Desk, batch_id: str) -> str:
+    """A person's word on results that stay incomplete. Raises as `lane.reconcile.take_as_is`."""
+    return take_as_is(desk.ledger, BatchId(batch_id), clock=desk.clock)
 
 
 def rebuild_ledger(desk: Desk) -> Rebuilt:
