@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from claude_pipeline.catalog import load
 from claude_pipeline.cli import main
 from claude_pipeline.home import Home
-from claude_pipeline.simulator import Simulator, running
+from claude_pipeline.lane.client import BatchClient
+from claude_pipeline.ledger import Ledger
+from claude_pipeline.settings import Settings
+from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.stage.desk import Desk
+from claude_pipeline_tests.bad_input.flow import Flow
 from claude_pipeline_tests.bad_input.ground import EARLIER_RECORDS, KEY, Ground, published, quick_options
+from claude_pipeline_tests.conftest import BATCH_SECONDS, NOW, SETTLE_SECONDS, MovableClock, client_of
 from claude_pipeline_tests.integration.command_case import CommandLine, Said, workload_file
 from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 
@@ -91,6 +98,46 @@ def standing(
     line = _Line(_environment(simulator_server, home, write_catalog(root)), folder)
     with pytest.MonkeyPatch.context() as patch:
         yield Ground(folder, Home(home), line, simulator_server, patch, published(Home(home)))
+
+
+# In virtual time, for answers of the API that are not what they should be.
+
+
+@pytest.fixture(scope="module")
+def paused_server() -> Iterator[Simulator]:
+    """A simulator whose clock stands still until a test moves it."""
+    options = Options(batch_seconds=(BATCH_SECONDS, BATCH_SECONDS), paused=True, start=NOW, seed=7)
+    with running(options) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def paused_client(paused_server: Simulator) -> Iterator[BatchClient]:
+    client = client_of(paused_server, KEY)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def flow(
+    delivered_home: Path,
+    paused_server: Simulator,
+    paused_client: BatchClient,
+    tmp_path: Path,
+    clock: MovableClock,
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[Flow]:
+    """Sound at its end, or the test fails."""
+    paused_server.reset()
+    clock.at = paused_server.clock.now()  # it only goes on, from test to test
+    home = Home(tmp_path / "home")
+    shutil.copytree(delivered_home, home.root, symlinks=True)
+    settings = Settings(home, settle_seconds=SETTLE_SECONDS)
+    with Ledger.open(None, path=home.ledger) as ledger:
+        desk = Desk(settings, ledger, load(), paused_client, clock)
+        flow = Flow(desk, paused_server, clock, tmp_path, published(home), caplog)
+        yield flow
+        flow.sound()
 
 
 def _environment(simulator: Simulator, home: Path, catalog: Path) -> dict[str, str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import event
 
 from claude_pipeline import crash
 from claude_pipeline.catalog import load
@@ -43,10 +42,9 @@ from claude_pipeline_tests.factory import (
     workload_over,
     write_dataset,
 )
+from claude_pipeline_tests.integration.broken_case import NEWER, SmallDisk, impatient, small_disk, to_first_schema
 from claude_pipeline_tests.integration.command_case import CommandLine, workload_file
 from claude_pipeline_tests.integration.hand_case import calmly, check_costs
-
-DISK_BYTES = 6 << 20
 
 
 @pytest.fixture
@@ -65,41 +63,10 @@ def check_whole(desk: Desk, simulator: Simulator, records: int = 30) -> None:
 # A full disk.
 
 
-class SmallDisk:
-    """A disk of its own, which a test fills to the last byte and empties again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        with self._filler.open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096):
-                try:
-                    while True:
-                        file.write(b"\0" * size)
-                except OSError:
-                    continue
-
-    def empty(self) -> None:
-        self._filler.unlink(missing_ok=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command: no disk can be filled")
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted here, which takes root: {done.stderr.strip()}")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize(
@@ -163,11 +130,6 @@ def test_a_full_disk_is_told_in_one_sentence(
 
 
 # A ledger that another process keeps locked.
-
-
-def impatient(desk: Desk) -> None:
-    """A move waits for 50 ms, not for half a minute."""
-    event.listen(desk.ledger._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout = 50"))
 
 
 @pytest.mark.parametrize("moment", ["before-intent", "after-post"])
@@ -274,25 +236,6 @@ def test_two_looks_at_once_record_an_end_once(desk: Desk, workload: Workload, si
 
 
 # A ledger of the first schema.
-
-NEWER: dict[str, tuple[str, ...]] = {
-    "snapshot": ("merge_number", "merged_chunks", "published_merge", "canceled_at", "rounds_used"),
-    "chunk": ("stopped", "cancel_asked_at", "max_tokens"),
-    "part": ("merged",),
-    "batch": ("paid_twice",),
-}
-
-
-def to_first_schema(path: Path) -> None:
-    """As the ledger stood before cancel, retry and counted merges."""
-    raw = sqlite3.connect(path)
-    for table, columns in NEWER.items():
-        there = {row[1] for row in raw.execute(f"PRAGMA table_info({table})")}
-        for column in there.intersection(columns):
-            raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    raw.execute("UPDATE setting SET value = '1' WHERE key = 'schema_version'")
-    raw.commit()
-    raw.close()
 
 
 @pytest.fixture
