@@ -11,34 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
-from jinja2.exceptions import SecurityError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.output_schema import enforceable
+from claude_pipeline.template import NULL, RejectCode, Template, Unusable, constant_head, is_undefined
 from claude_pipeline.workload import Workload
 
-PROMPT_BYTES_MAX = 20_000_000  # one rendered prompt; far over any model's context, far under memory
 _SENTINEL = "\x00prompt\x00"
-
-RejectCode = Literal[
-    "missing_text",
-    "empty_text",
-    "not_text",
-    "wrong_type",
-    "empty_prompt",
-    "bad_unicode",
-    "control_char",
-    "template_failed",
-    "too_large",
-    "too_many_tokens",
-]
 
 
 class NoMoment:
@@ -74,33 +58,21 @@ class Rejection(NamedTuple):
     detail: str
 
 
-class _Unusable(Exception):
-    """A value that must not be rendered. Its message names the kind, never the value."""
-
-    def __init__(self, code: RejectCode, detail: str) -> None:
-        super().__init__(detail)
-        self.code: RejectCode = code
-        self.detail = detail
-
-
 def _usable(value: Any) -> Any:
-    """Jinja's `finalize`: what may not become text in a prompt (`None`, NaN, what only Python prints) stops the record."""
+    """What may not become text in a prompt (null, NaN, what only Python prints) stops the record."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool:
+        return value
     if value is None:
-        raise _Unusable("missing_text", "a column is null")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _Unusable("not_text", "a column is NaN" if math.isnan(value) else "a column is infinite")
-    if type(value) in _PRINTED_AS_PYTHON:
-        raise _Unusable("wrong_type", f"a column {_PRINTED_AS_PYTHON[type(value)]}")
+        raise Unusable("missing_text", NULL)
+    if kind in _PRINTED_AS_PYTHON:
+        raise Unusable("wrong_type", f"a column {_PRINTED_AS_PYTHON[kind]}")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unusable("not_text", "a column is NaN" if math.isnan(value) else "a column is infinite")
+    elif isinstance(value, Iterator) or (callable(value) and not is_undefined(value)):
+        raise Unusable("not_text", "a part of the prompt is no value: call a method with (), end a chain with | list")
     return value
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    def __init__(self) -> None:
-        # No loader: include and import have nowhere to read from.
-        super().__init__(undefined=StrictUndefined, finalize=_usable, autoescape=False, keep_trailing_newline=False)
-
-
-_STATEMENTS_REFUSED = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
 class Prompt:
@@ -111,59 +83,37 @@ class Prompt:
     """
 
     def __init__(self, template: str, columns: Iterable[str], *, place: str = "prompt") -> None:
-        environment = _Environment()
         known = list(columns)
         try:
-            tree = environment.parse(template)
-            for node in tree.find_all(_STATEMENTS_REFUSED):
-                raise PromptInvalid(f"{place} line {node.lineno}: {type(node).__name__.lower()} is not allowed")
-            for attribute in tree.find_all(nodes.Getattr):
-                if attribute.attr.startswith("_"):
-                    raise PromptInvalid(f"{place} line {attribute.lineno}: {attribute.attr!r} is not allowed")
-            self._template = environment.from_string(template)
-        except TemplateSyntaxError as error:
+            self._template = Template(template, _usable, place=place)
+        except PromptInvalid as invalid:
             odd = [name for name in known if not name.isidentifier() and name in template]
             way = f"; select the column {odd[0]!r} under a plain name with dataset.sql" if odd else ""
-            raise PromptInvalid(f"{place} line {error.lineno}: {error.message}{way}") from None
-        # A column wins over Jinja's global of the same name (range, dict, …), which `meta` leaves out.
-        names = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "load"}
-        asked = meta.find_undeclared_variables(tree) | (names & set(environment.globals) & set(known))
+            raise PromptInvalid(f"{invalid}{way}") from None
+        # A column wins over Jinja's global of the same name (range, dict, …).
+        asked = self._template.names | (self._template.overridable & set(known))
         for name in sorted(asked - set(known)):
             raise PromptInvalid(f"{place}: asks for {{{{ {name} }}}}, but the records have only {', '.join(known)}")
         self.columns = tuple(name for name in known if name in asked)
-        self._prints_only = bool(self.columns) and not _looked_at(tree, set(self.columns))
+        self._prints_only = bool(self.columns) and not self._template.looked_at & set(self.columns)
 
     def render(self, record: Mapping[str, Any]) -> str:
         """The prompt's text.
 
         Raises:
-            _Unusable: the record cannot be asked; `code` and `detail` say why.
+            Unusable: the record cannot be asked; `code` and `detail` say why.
         """
         try:
-            text = self._template.render(record)
-        except _Unusable as problem:
+            text = self._template.render(record if isinstance(record, dict) else dict(record))
+        except Unusable as problem:
             raise self._named(problem, record) from None
-        except UndefinedError:
-            raise _Unusable("missing_text", "a field that the prompt asks for is missing") from None
-        except (
-            SecurityError,
-            TemplateError,
-            ArithmeticError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-        ) as error:
-            raise _Unusable("template_failed", f"the template failed ({type(error).__name__})") from None
-        if len(text) > PROMPT_BYTES_MAX:
-            raise _Unusable("too_large", f"the prompt is {len(text):,} characters")
         if self._prints_only and all(map(_blank, map(record.get, self.columns))):
             alone = (
                 f"column {self.columns[0]} is" if len(self.columns) == 1 else f"columns {', '.join(self.columns)} are"
             )
-            raise _Unusable("empty_text", f"{alone} empty")
+            raise Unusable("empty_text", f"{alone} empty")
         if not text or text.isspace():
-            raise _Unusable("empty_prompt", "the prompt is blank")
+            raise Unusable("empty_prompt", "the prompt is blank")
         return text
 
     def holding(self, what: Callable[[str], bool], record: Mapping[str, Any]) -> str:
@@ -171,42 +121,19 @@ class Prompt:
         found = (name for name in self.columns if isinstance(record.get(name), str) and what(record[name]))
         return next((f"column {name}" for name in found), "the prompt")
 
-    def _named(self, problem: _Unusable, record: Mapping[str, Any]) -> _Unusable:
+    def _named(self, problem: Unusable, record: Mapping[str, Any]) -> Unusable:
         """The problem with the column's name, where a column is it as a whole."""
         for name in self.columns:
             try:
                 _usable(record.get(name))
-            except _Unusable as own:
-                if own.code == problem.code:
-                    return _Unusable(own.code, own.detail.replace("a column", f"column {name}", 1).replace("…", name))
+            except Unusable as own:
+                if (own.code, own.detail) == (problem.code, problem.detail):
+                    return Unusable(own.code, own.detail.replace("a column", f"column {name}", 1).replace("…", name))
         return problem
 
 
 def _blank(value: Any) -> bool:
     return isinstance(value, str) and (not value or value.isspace())
-
-
-def _looked_at(tree: nodes.Template, columns: set[str]) -> bool:
-    """Whether a column is used for more than to print it: then the template has a mind of its own about blanks."""
-    printed = set()
-    for output in tree.find_all(nodes.Output):
-        for node in output.nodes:
-            while isinstance(node, nodes.Filter) and node.node is not None and node.name not in ("default", "d"):
-                node = node.node
-            printed.add(id(node))
-    return any(node.name in columns and id(node) not in printed for node in tree.find_all(nodes.Name))
-
-
-def constant_head(template: str) -> str:
-    """What a template begins with before its first column or statement; the same in every prompt."""
-    body = _Environment().parse(template).body
-    first = body[0].nodes if body and isinstance(body[0], nodes.Output) else []
-    head = ""
-    for node in first:
-        if not isinstance(node, nodes.TemplateData):
-            break
-        head += node.data
-    return head
 
 
 @dataclass(frozen=True)
@@ -223,7 +150,7 @@ class RequestMaker:
     @classmethod
     def of(cls, workload: Workload, columns: Iterable[str]) -> RequestMaker:
         """Raises PromptInvalid, WorkloadInvalid (an unreadable prompt_file)."""
-        prompt = Prompt(workload.template(), columns, place=f"{workload.place}: prompt")
+        prompt = Prompt(workload.template(), columns, place=workload.template_place)
         params = params_of(workload, _SENTINEL)
         head, tail = _around(params)
         del params["max_tokens"]
@@ -235,7 +162,7 @@ class RequestMaker:
         try:
             text = self.prompt.render(record)
             quoted = orjson.dumps(text)
-        except _Unusable as problem:
+        except Unusable as problem:
             return Rejection(row, record_id, problem.code, problem.detail)
         except (orjson.JSONEncodeError, UnicodeEncodeError):
             place = self.prompt.holding(_has_surrogate, record)

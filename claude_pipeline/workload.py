@@ -35,7 +35,9 @@ from claude_pipeline.output_schema import problem_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWNER = re.compile(r"team:.+|[a-zA-Z0-9_.+-]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")  # as Dagster checks it; a test compares
-RESERVED_NAMES = frozenset({"ops", "main", "temp", "information_schema", "pg_catalog", "warehouse"})
+RESERVED_NAMES = frozenset(
+    {"ops", "main", "temp", "system", "information_schema", "pg_catalog", "warehouse", "broken_workload"}
+)
 REQUESTS_PER_BATCH_MAX = 100_000  # also in catalog/limits.yaml, with its source; a unit test compares
 BYTES_PER_BATCH_MAX = 256_000_000  # likewise
 NOT_YET = {
@@ -186,7 +188,7 @@ class Workload(_Strict):
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} must match [a-z][a-z0-9_]{{0,62}}, as in 'support_tickets'")
         if name in RESERVED_NAMES:
-            raise ValueError(f"{name!r} is a schema of the warehouse itself; choose another name")
+            raise ValueError(f"{name!r} is a name of the product itself, as of the warehouse's schemas; choose another")
         return name
 
     @field_validator("owners")
@@ -339,6 +341,11 @@ class Workload(_Strict):
     @property
     def place(self) -> str:
         return str(self._source) if self._source else f"workload {self.name}"
+
+    @property
+    def template_place(self) -> str:
+        """Where the prompt's template stands."""
+        return str(self.find(self.prompt_file)) if self.prompt_file is not None else f"{self.place}: prompt"
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], *, source: Path | None = None) -> Workload:

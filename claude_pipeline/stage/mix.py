@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from claude_pipeline.cache import CacheChoice
 from claude_pipeline.dataset import columns_of, first_true
+from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker
 from claude_pipeline.stage.check import check_model
@@ -28,9 +30,16 @@ RowsOf = Callable[[str], Iterable[pa.Array]]  # a model -> the rows to ask of it
 
 
 def maker_of(desk: Desk, workload: Workload, records: Path) -> Maker:
-    """The maker of a workload over a snapshot's file. Raises as `RequestMaker.of` and `first_true`."""
+    """The maker of a workload over a snapshot's file. Raises as `RequestMaker.of` and `first_true`; PromptInvalid where all
+    records would be one question."""
     columns = columns_of(records)
     makers = {variant.model: RequestMaker.of(variant, columns) for variant in workload.variants}
+    count = pq.read_metadata(records).num_rows
+    if count > 1 and not any(maker.prompt.columns for maker in makers.values()):
+        raise PromptInvalid(
+            f"{workload.template_place}: names no column, so all {count:,} records would be one question; put a column "
+            f"into it, as {{{{ {columns[-1]} }}}}"
+        )
     if workload.route is not None:
         conditions = [entry.when for entry in workload.route if entry.when is not None]
         choices = first_true(

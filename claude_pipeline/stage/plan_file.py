@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Origin
-from claude_pipeline.errors import DatasetInvalid
+from claude_pipeline.errors import DatasetInvalid, PromptInvalid
 from claude_pipeline.request import Rejection
 from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.question import metadata_of
@@ -32,11 +32,16 @@ PLAN = pa.schema(
 )
 TEMPLATE_KEY = b"template"
 SHOWN = 3  # rejected records that a refusal names
+RUNAWAYS = 3  # records, where they are most of those seen so far, say that it is the template
 
 
 def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, fit: Fit, origin: Origin) -> int:
-    """Write one row per record; returns how many cannot become a request. Their details say where they came from."""
-    rejected = 0
+    """Write one row per record; returns how many cannot become a request. Their details say where they came from.
+
+    Raises:
+        PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
+    """
+    rejected, seen, runaways, total = 0, 0, 0, pq.read_metadata(records).num_rows
     # A plan with another max_tokens is another plan, though its questions are the same.
     about = {
         b"max_tokens": str(workload.max_tokens).encode(),
@@ -52,6 +57,10 @@ def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, f
                     made = Rejection(made.row, made.record_id, *fault)
                 refused = isinstance(made, Rejection)
                 rejected += refused
+                seen += 1
+                if isinstance(made, Rejection) and made.code == "too_much_work":
+                    runaways += 1
+                    _refuse_runaway(made, runaways, seen, workload, most=workload.max_reject_ratio * total)
                 values = (
                     (
                         made.row,
@@ -80,6 +89,14 @@ def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, f
             arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PLAN))
     return rejected
+
+
+def _refuse_runaway(made: Rejection, runaways: int, seen: int, workload: Workload, *, most: float) -> None:
+    if runaways > most or (runaways >= RUNAWAYS and runaways * 2 > seen):
+        raise PromptInvalid(
+            f"{workload.template_place}: {made.detail}; that was met in {runaways:,} of the first {seen:,} records "
+            f"(the last: record number {made.row + 1:,}); nothing was sent"
+        )
 
 
 def refuse_too_many(plan: Path, rejected: int, records: int, workload: Workload) -> None:

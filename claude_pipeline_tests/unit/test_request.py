@@ -75,9 +75,27 @@ UNUSABLE: list[Any] = [
     pytest.param("{{ a }}", {"a": "x\x00y"}, "control_char", "column a holds a NUL", id="nul"),
     pytest.param("{{ a + 1 }}", {"a": "secret"}, "template_failed", "TypeError", id="template-fails"),
     pytest.param("{{ 1 // a }}", {"a": 0}, "template_failed", "ZeroDivisionError", id="division"),
-    pytest.param("{{ a['__class__'] }}", {"a": "secret"}, "missing_text|template_failed", "", id="dunder-item"),
-    pytest.param("{{ a | attr('__class__') }}", {"a": "secret"}, "missing_text|template_failed", "", id="dunder-attr"),
-    pytest.param("{{ a * 30000000 }}", {"a": "x"}, "too_large", "30,000,000 characters", id="too-large"),
+    pytest.param("{{ a[b] }}", {"a": "secret", "b": "__class__"}, "template_failed", "SecurityError", id="dunder-item"),
+    pytest.param("{{ a | attr(b) }}", {"a": "secret", "b": "__class__"}, "template_failed", "", id="dunder-attr"),
+    pytest.param(
+        "{% for b in a %}{{ c }}{% endfor %}",
+        {"a": [1] * 100, "c": "x" * 999_999},
+        "too_large",
+        "over 20,000,000",
+        id="too-large",
+    ),
+    pytest.param("{{ a }}{{ a }}{{ a }}", {"a": "x" * 7_000_000}, "too_large", "over 20,000,000", id="too-large-plain"),
+    pytest.param("{{ a | upper }}", {"a": None}, "missing_text", "column a is null", id="null-in-a-filter"),
+    pytest.param("{{ 'x: ' ~ a }}", {"a": None}, "missing_text", "column a is null", id="null-joined"),
+    pytest.param("{{ '%s' % a }}", {"a": None}, "missing_text", "column a is null", id="null-formatted"),
+    pytest.param("{{ '%s'|format(a) }}", {"a": None}, "missing_text", "column a is null", id="null-in-format-filter"),
+    pytest.param("{{ '{}'.format(a) }}", {"a": None}, "missing_text", "column a is null", id="null-in-format"),
+    pytest.param("{{ a | join(',') }}", {"a": ["x", None]}, "missing_text", "a column is null", id="null-in-a-list"),
+    pytest.param(
+        "{{ ','.join(a) }}", {"a": ["x", None]}, "missing_text", "a column is null", id="null-in-a-joined-list"
+    ),
+    pytest.param("{{ a.upper }}", {"a": "secret"}, "not_text", "call a method with ()", id="method-not-called"),
+    pytest.param("{{ a | map('upper') }}", {"a": ["secret"]}, "not_text", "end a chain with | list", id="generator"),
 ]
 
 
@@ -105,6 +123,16 @@ REFUSED: list[Any] = [
     pytest.param("{% from 'x' import y %}", "fromimport is not allowed", id="from-import"),
     pytest.param("{% extends 'x' %}", "extends is not allowed", id="extends"),
     pytest.param("{{ text.__class__ }}", "'__class__' is not allowed", id="dunder"),
+    pytest.param("{{ text['__class__'] }}", "'__class__' is not allowed", id="dunder-item"),
+    pytest.param("{{ ''|attr('__class__') }}", "'__class__' is not allowed", id="dunder-attr"),
+    pytest.param("{{ '{0.__class__}'.format(text) }}", "a field of format that begins with _", id="dunder-format"),
+    pytest.param("{{ [1, 2] | random }}", "random is not allowed: a record must be the same", id="chance"),
+    pytest.param("{{ lipsum() }}", r"asks for \{\{ lipsum \}\}", id="chance-of-words"),
+    pytest.param("{{ " + "(" * 3000 + ")" * 3000 + " }}", "cannot be compiled", id="nested-too-deeply"),
+    pytest.param("{% for a in text %}" * 30 + "{% endfor %}" * 30, "cannot be compiled", id="too-many-loops-in-loops"),
+    pytest.param("{{ 1" + "0" * 5000 + " }}", "cannot be compiled", id="a-number-of-5000-digits"),
+    pytest.param("{{ text }}" * 20_000, "parts; a template has at most 20,000", id="too-many-parts"),
+    pytest.param("x" * 1_000_001, "is 1,000,001 characters", id="too-long"),
     pytest.param("{{ text._private }}", "'_private' is not allowed", id="underscore"),
     pytest.param("{{ text | nofilter }}", "No filter named 'nofilter'", id="no-such-filter"),
 ]
