@@ -14,21 +14,35 @@ from claude_pipeline.workload_file import is_workload
 from claude_pipeline.workload_folder import PACKAGE_DEFS, load_workloads
 
 
-def other_definitions() -> list[dg.Definitions]:
-    """What users put under `defs/` beside workloads."""
+def other_definitions() -> tuple[list[dg.Definitions], list[tuple[Path, str]]]:
+    """What users put under `defs/` beside workloads, and what of it cannot be loaded."""
     others = [
         path
         for path in sorted(PACKAGE_DEFS.iterdir())
         if not path.name.startswith(("_", ".")) and path.suffix in ("", ".py") and not is_workload(path / "defs.yaml")
     ]
     if not others:
-        return []
+        return [], []
     tree = dg.ComponentTree.for_project(Path(__file__).parent)
-    return [tree.build_defs_at_path(path) for path in others]
+    found: list[dg.Definitions] = []
+    broken: list[tuple[Path, str]] = []
+    for path in others:
+        try:
+            found.append(tree.build_defs_at_path(path))
+        except Exception as error:  # one folder's fault, whatever it is, takes no other down
+            first = next(iter(str(error).strip().splitlines()), "")
+            broken.append(
+                (
+                    path / "defs.yaml",
+                    f"{path}: Dagster cannot load it: {type(error).__name__}: {first}; `dg check defs` says more",
+                )
+            )
+    return found, broken
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     outside = Settings.from_environment().defs
     loaded = load_workloads([PACKAGE_DEFS, *([outside] if outside else [])])
-    return dg.Definitions.merge(compose(loaded.workloads, broken=loaded.broken), *other_definitions())
+    others, broken = other_definitions()
+    return dg.Definitions.merge(compose(loaded.workloads, broken=[*loaded.broken, *broken]), *others)

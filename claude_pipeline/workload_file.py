@@ -6,6 +6,8 @@ reads and what `claude-pipeline run FILE` reads is one thing.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,36 @@ TYPES = (
     "claude_pipeline.components.claude_workload.ClaudeWorkload",
 )
 SIZE_MAX_BYTES = 1_000_000
+DEPTH_MAX = 100
+_TYPE = re.compile(rb"^type:\s*[\"']?([\w.]+)", re.MULTILINE)
+ODD_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses anchors and keys given twice (the plain one keeps the last silently)."""
+    """SafeLoader that refuses anchors, keys given twice (the plain one keeps the last silently), and numbers that
+    YAML 1.1 reads otherwise than people do."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        self.depth += 1
+        if self.depth > DEPTH_MAX:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"is nested more than {DEPTH_MAX} deep", event.start_mark
+            )
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise yaml.constructor.ConstructorError(None, None, "anchors are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and node.style is None and ODD_NUMBER.fullmatch(node.value):
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"YAML reads {node.value} as another number (in base 8 or 60): write it in base 10, or quote it",
+                node.start_mark,
+            )
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -71,12 +93,18 @@ def read_workload(path: Path) -> Workload:
 
 
 def is_workload(path: Path) -> bool:
-    """Whether a defs.yaml means to be one of ours (even if it is broken)."""
+    """Whether a defs.yaml is one of ours, or was meant to be: all but those of another component's type.
+
+    One that is empty, cannot be read or says no type is ours: who reads it says what is wrong.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return any(name in text for name in TYPES)
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return path.is_symlink()
+    except OSError:
+        return True
+    named = _TYPE.search(data)
+    return named is None or bool(difflib.get_close_matches(named[1].decode(), TYPES, n=1, cutoff=0.8))
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -100,6 +128,12 @@ def read_document(path: Path) -> dict[str, Any]:
         raise WorkloadInvalid(f"{error.problem}{tab}{quote}", place=f"{path} line {line}") from None
     except yaml.YAMLError as error:
         raise WorkloadInvalid(f"is no YAML: {str(error).splitlines()[0]}", place=str(path)) from None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        # Of PyYAML's own readers of values: a date as 2026-13-45, `!!int x`. They do not say where.
+        raise WorkloadInvalid(
+            f"holds a value that YAML cannot read ({type(error).__name__}), as a date that does not exist; quote it",
+            place=str(path),
+        ) from None
     if not isinstance(document, dict):
         raise WorkloadInvalid(
             f"is no workload: a workload is a YAML mapping with type: {COMPONENT_TYPE} and attributes:", place=str(path)

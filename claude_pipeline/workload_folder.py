@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from claude_pipeline.errors import ClaudePipelineError, WorkloadInvalid
+from claude_pipeline.template import check_template
 from claude_pipeline.workload import Workload
 from claude_pipeline.workload_file import is_workload, read_workload
 
@@ -32,10 +33,15 @@ def load_workloads(folders: Sequence[Path]) -> Loaded:
         try:
             workload = read_workload(file)
             if workload.name in names:
-                raise WorkloadInvalid(f"name: {workload.name!r} is taken by {names[workload.name]}", place=str(file))
-            workload.template()
+                raise WorkloadInvalid(
+                    f"name: {workload.name!r} is taken by {names[workload.name]}; choose another", place=str(file)
+                )
+            check_template(workload.template(), place=workload.template_place)
         except ClaudePipelineError as error:
             loaded.broken.append((file, str(error)))
+            continue
+        except Exception as error:  # not its message: it may carry what stands in the file
+            loaded.broken.append((file, f"{file}: cannot be read ({type(error).__name__}); compare it with the README"))
             continue
         names[workload.name] = file
         loaded.workloads.append(workload)
@@ -43,7 +49,9 @@ def load_workloads(folders: Sequence[Path]) -> Loaded:
 
 
 def workload_files(folders: Sequence[Path]) -> Iterator[Path]:
+    """The files that are workloads, or may be: one that cannot be read is its reader's to tell."""
     for folder in folders:
-        for file in sorted(folder.glob("*/defs.yaml")):
+        for sub in sorted(folder.iterdir()) if folder.is_dir() else ():
+            file = sub / "defs.yaml"
             if is_workload(file):
                 yield file

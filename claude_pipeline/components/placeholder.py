@@ -11,13 +11,25 @@ from claude_pipeline.workload import NAME
 
 def build_placeholders(broken: Sequence[tuple[Path, str]]) -> tuple[list[Any], list[Any]]:
     """An asset and its failing check for each broken file."""
-    assets, checks = [], []
-    for number, (file, sentence) in enumerate(broken):
-        folder = file.parent.name.lower()
-        key = dg.AssetKey(["broken_workload", folder if NAME.fullmatch(folder) else f"number_{number}"])
+    assets: list[Any] = []
+    checks: list[Any] = []
+    taken: set[str] = set()
+    for file, sentence in broken:
+        key = dg.AssetKey(["broken_workload", _leaf(file.parent.name.lower(), taken)])
         assets.append(_asset(key, sentence))
         checks.append(_check(key, sentence))
     return assets, checks
+
+
+def _leaf(folder: str, taken: set[str]) -> str:
+    """A key of its own, whatever the folder is called: two may share a name, or differ in case only."""
+    name = folder if NAME.fullmatch(folder) else "unnamed"
+    leaf, number = name, 1
+    while leaf in taken:
+        number += 1
+        leaf = f"{name}_{number}"
+    taken.add(leaf)
+    return leaf
 
 
 def _asset(key: dg.AssetKey, sentence: str) -> dg.AssetsDefinition:

@@ -50,7 +50,6 @@ def test_the_second_of_two_with_one_name_is_reported_with_the_first(tmp_path: Pa
 
 def test_other_components_and_other_files_are_left_alone(tmp_path: Path) -> None:
     _put(tmp_path / "sling", "type: dagster_sling.SlingReplicationCollectionComponent\nattributes: {}\n")
-    _put(tmp_path / "bytes", "").write_bytes(b"\xff\xfe")
     (tmp_path / "notes.txt").write_text("type: claude_pipeline.ClaudeWorkload")
     loaded = load_workloads([tmp_path, tmp_path / "missing"])
     assert (loaded.workloads, loaded.broken) == ([], [])
