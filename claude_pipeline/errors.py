@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import re
 
+API_KEY = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
 WORDS_MAX = 500  # characters of others' words in a sentence of ours
 # What would break the line, or show as something else than it is: controls, marks without width, turns of direction.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
@@ -50,12 +51,12 @@ def in_short(words: str) -> str:
 
 
 class ClaudePipelineError(Exception):
-    """Base of all errors raised on purpose; `str()` is a sentence for people, on one line."""
+    """Base of all errors raised on purpose; `str()` is a sentence for people: one line, without a key from a wrong place."""
 
     exit_code: int = 1
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return one_line(API_KEY.sub("sk-ant-…", super().__str__()))
 
 
 class UsageError(ClaudePipelineError):

@@ -59,6 +59,9 @@ def problem_of(schema: dict[str, Any]) -> str | None:
         jsonschema_rs.validator_for(schema)
     except (ValueError, jsonschema_rs.ValidationError) as error:  # a pattern or a reference that leads nowhere
         return f"cannot be compiled: {str(error).splitlines()[0]}"
+    never = next(_never(schema), None)
+    if never is not None:
+        return never
     missing = [key for key in schema.get("required", []) if key not in schema["properties"]]
     if missing:
         return f"required names {missing[0]!r}, which is not among the properties"
@@ -77,6 +80,25 @@ def _names(schema: Any) -> Iterator[Any]:
             yield from _names(value)
     if isinstance(schema, dict):
         yield from schema
+
+
+def _never(schema: Any) -> Iterator[str]:
+    """Each value of an enum that its type forbids: YAML makes truth values of a bare yes or no."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str | list):
+            only = jsonschema_rs.validator_for({"type": schema["type"]})
+            values = [*(schema.get("enum") or ()), *([schema["const"]] if "const" in schema else ())]
+            yield from (
+                f"has the value {json.dumps(value)} where only {schema['type']} may stand; quote it"
+                for value in values
+                if not only.is_valid(value)
+            )
+        for key, value in schema.items():
+            if key not in ("enum", "const", "default", "required"):
+                yield from _never(list(value.values()) if _holds(key, value) else value)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from _never(inner)
 
 
 def _holds(key: str, value: Any) -> bool:

@@ -32,6 +32,10 @@ from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.model_choice import Level, Route
 from claude_pipeline.model_choice import problem_of as choice_problem_of
 from claude_pipeline.output_schema import problem_of
+from claude_pipeline.param import problem_of as param_problem_of
+from claude_pipeline.prompt_file import read_prompt_file
+from claude_pipeline.sendable import key_in
+from claude_pipeline.sendable import problem_of as unsendable
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWNER = re.compile(r"team:.+|[a-zA-Z0-9_.+-]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")  # as Dagster checks it; a test compares
@@ -43,36 +47,6 @@ BYTES_PER_BATCH_MAX = 256_000_000  # likewise
 NOT_YET = {
     "samples": "several answers to one prompt",
 }
-REFUSED_PARAMS = {
-    "stream": "a batch cannot stream",
-    "speed": "a batch has no fast mode",
-    "store": "a batch cannot store threads",
-    "cache_hint": "the API refuses it in a batch",
-    "context_hint": "the API refuses it in a batch",
-    "temperature": "the API version in use refuses sampling parameters",
-    "top_p": "the API version in use refuses sampling parameters",
-    "top_k": "the API version in use refuses sampling parameters",
-}
-# Params of the Messages API that a batch takes and no field of ours covers (SDK 2.12, message_create_params).
-PARAM_TYPES: dict[str, tuple[type, str]] = {
-    "cache_control": (dict, "a mapping"),
-    "container": (str, "a text"),
-    "diagnostics": (dict, "a mapping"),
-    "inference_geo": (str, "a text"),
-    "metadata": (dict, "a mapping"),
-    "output_config": (dict, "a mapping"),
-    "service_tier": (str, "a text"),
-    "stop_sequences": (list, "a list"),
-    "thinking": (dict, "a mapping"),
-    "tool_choice": (dict, "a mapping"),
-    "tools": (list, "a list"),
-}
-OWN_PARAMS = {
-    "model": "model:",
-    "messages": "prompt:",
-    "system": "system:",
-    "max_tokens": "max_tokens:",
-}
 
 
 def _off(value: Any) -> Any:
@@ -80,8 +54,20 @@ def _off(value: Any) -> Any:
     return "off" if value is False else value
 
 
+def _no_truth(value: Any) -> Any:
+    """Pydantic would take a bare `yes` for 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_truth)]
+HOURS_MAX = 24 * 366  # of a deadline
+FIRST_DAY = date(2000, 1, 1)  # of partitions
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False, allow_inf_nan=False)
 
 
 class Dataset(_Strict):
@@ -150,13 +136,13 @@ class Workload(_Strict):
     lane: Literal["batch", "realtime", "auto"] = Field(
         "auto", description="`auto` picks for you: the batch lane, at half price, where the deadline lets it."
     )
-    deadline_hours: Annotated[float, Field(gt=0, description="From planning a snapshot to its answers.")] = 24
-    sla_warn_share: float = Field(
+    deadline_hours: Number = Field(24, gt=0, le=HOURS_MAX, description="From planning a snapshot to its answers.")
+    sla_warn_share: Number = Field(
         0.75, gt=0, lt=1, description="Share of a batch's 24 h after which people are told that it still runs."
     )
     chunk: Chunk = Field(default_factory=lambda: Chunk.model_validate({}))
-    budget_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
-    budget_usd_per_day: Annotated[float, Field(gt=0)] | None = Field(
+    budget_usd: Annotated[Number, Field(gt=0)] | None = Field(None, description="No snapshot may cost more than this.")
+    budget_usd_per_day: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="All its snapshots together may cost no more than this on a UTC day."
     )
     budget_reserve: Literal["worst", "expected"] = Field(
@@ -170,14 +156,14 @@ class Workload(_Strict):
     )
     max_rounds: int = Field(3, ge=1, le=10, strict=True, description="How often a record may be asked at most.")
     reuse: bool = Field(True, description="Keep answers to equal questions from earlier snapshots.")
-    max_reject_ratio: float = Field(
+    max_reject_ratio: Number = Field(
         0.01, ge=0, le=1, description="Share of unusable records above which nothing is sent."
     )
     retention: Retention = Field(default_factory=lambda: Retention.model_validate({}))
     schedule: str | None = Field(None, description="Cron; each tick materializes a snapshot.")
     partition: Cadence | None = Field(None, description="Of snapshots; from `schedule`, daily where there is none.")
     timezone: str = "UTC"
-    start_date: date = date(2026, 1, 1)
+    start_date: date = Field(date(2026, 1, 1), ge=FIRST_DAY)
     owners: tuple[str, ...] = Field((), description="Who answers for it: e-mail addresses, or teams as `team:support`.")
 
     _source: Path | None = PrivateAttr(None)
@@ -211,22 +197,18 @@ class Workload(_Strict):
     @field_validator("params")
     @classmethod
     def _params_fit_a_batch(cls, params: dict[str, Any]) -> dict[str, Any]:
-        for key in params:
-            if key in REFUSED_PARAMS:
-                raise ValueError(f"{key} cannot be used: {REFUSED_PARAMS[key]}")
-            if key in OWN_PARAMS:
-                raise ValueError(f"{key} has a field of its own: {OWN_PARAMS[key]}")
-            if key not in PARAM_TYPES:
-                near = difflib.get_close_matches(str(key), PARAM_TYPES, n=1)
-                raise ValueError(f"{key} is no param of a batch ({_or_known(near, PARAM_TYPES)})")
-            kind, words = PARAM_TYPES[key]
-            if not isinstance(params[key], kind):
-                raise ValueError(f"{key} must be {words}, got {params[key]!r}")
-        if params.get("tool_choice", {}).get("type") in ("any", "tool"):
-            raise ValueError("tool_choice cannot force a tool: its input would be no answer; ask for JSON with output:")
-        if not isinstance(params.get("output_config", {}), dict):
-            raise ValueError("output_config must be a mapping, as in {effort: low}")
+        problem = param_problem_of(params)
+        if problem is not None:
+            raise ValueError(problem)
         return params
+
+    @field_validator("prompt", "system", "params", "output")
+    @classmethod
+    def _is_sendable(cls, value: Any) -> Any:
+        problem = unsendable(value)
+        if problem is not None:
+            raise ValueError(problem)
+        return value
 
     @field_validator("output")
     @classmethod
@@ -327,16 +309,7 @@ class Workload(_Strict):
         if self.prompt is not None:
             return self.prompt
         assert self.prompt_file is not None
-        path = self.find(self.prompt_file)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError:
-            raise WorkloadInvalid(f"prompt_file: cannot read {path}", place=self.place) from None
-        except UnicodeDecodeError:
-            raise WorkloadInvalid(f"prompt_file: {path} is not UTF-8; convert it", place=self.place) from None
-        if not text.strip():
-            raise WorkloadInvalid(f"prompt_file: {path} is empty", place=self.place)
-        return text
+        return read_prompt_file(self.find(self.prompt_file), place=self.place)
 
     @property
     def place(self) -> str:
@@ -358,11 +331,20 @@ class Workload(_Strict):
         for field, purpose in NOT_YET.items():
             if field in attributes:
                 raise WorkloadInvalid(f"{field}: not yet: {purpose} is not in this version; leave it out", place=place)
+        held = key_in(attributes)
+        if held is not None and held.lower() not in KEY_FIELDS:
+            raise WorkloadInvalid(
+                f"{held}: holds an API key; take it out, and revoke it: the key is read from ANTHROPIC_API_KEY only",
+                place=place,
+            )
         try:
             workload = cls.model_validate(dict(attributes))
         except ValidationError as error:
             raise WorkloadInvalid("; ".join(explain(error)), place=place) from None
         return workload.at(source) if source else workload
+
+
+KEY_FIELDS = frozenset({"api_key", "apikey", "key", "anthropic_api_key"})
 
 
 def roots(source: Path) -> list[Path]:
@@ -387,6 +369,10 @@ def explain(error: ValidationError) -> list[str]:
             case "model_type" | "model_attributes_type" | "dict_type":
                 hint = {"dataset": " as {path: data.csv}", "chunk": " as {requests: 500}"}.get(where, "")
                 sentences.append(f"{where}: must be a mapping{hint}")
+            case "string_type" if not isinstance(problem["input"], dict | list):
+                sentences.append(f"{where}: input should be a valid string, got {problem['input']!r}; quote it")
+            case "tuple_type":
+                sentences.append(f"{where}: must be a list, as in [a, b]")
             case _:
                 given = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
                 sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
@@ -402,6 +388,6 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     schema = inner.get(str(location[0]), Workload) if len(location) > 1 else Workload
     known = list(schema.model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
-    if str(location[-1]) in {"api_key", "key", "anthropic_api_key"}:
+    if str(location[-1]).lower() in KEY_FIELDS:
         return ": the key is read from ANTHROPIC_API_KEY only, never from a file"
     return f" ({_or_known(near, known)})"

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.template import check_template
 from claude_pipeline.workload import Workload
 
 COMPONENT_TYPE = "claude_pipeline.ClaudeWorkload"
@@ -75,7 +76,7 @@ def read_workload(path: Path) -> Workload:
     """Read and check one workload file; `path` may be the file or the folder that holds defs.yaml.
 
     Raises:
-        WorkloadInvalid: with file, line where known, what is wrong and what would be right.
+        WorkloadInvalid, PromptInvalid: with file, line where known, what is wrong and what would be right.
     """
     path = path / "defs.yaml" if path.is_dir() else path
     document = read_document(path)
@@ -89,7 +90,9 @@ def read_workload(path: Path) -> Workload:
     attributes = document.get("attributes")
     if not isinstance(attributes, dict):
         raise WorkloadInvalid("attributes: is missing; it holds the workload's fields", place=str(path))
-    return Workload.from_attributes(attributes, source=path)
+    workload = Workload.from_attributes(attributes, source=path)
+    check_template(workload.template(), place=workload.template_place)
+    return workload
 
 
 def is_workload(path: Path) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from claude_pipeline.errors import ClaudePipelineError, WorkloadInvalid
-from claude_pipeline.template import check_template
 from claude_pipeline.workload import Workload
 from claude_pipeline.workload_file import is_workload, read_workload
 
@@ -36,7 +35,6 @@ def load_workloads(folders: Sequence[Path]) -> Loaded:
                 raise WorkloadInvalid(
                     f"name: {workload.name!r} is taken by {names[workload.name]}; choose another", place=str(file)
                 )
-            check_template(workload.template(), place=workload.template_place)
         except ClaudePipelineError as error:
             loaded.broken.append((file, str(error)))
             continue

@@ -6,6 +6,7 @@ was paid), redirects (they would take the key elsewhere) and telemetry off.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic
     arguments = _arguments(environment)
     import anthropic
 
+    _hold_back_logs()
     return anthropic.Anthropic(**arguments, http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
 
 
@@ -40,9 +42,18 @@ def connect_async(environment: Mapping[str, str] | None = None) -> anthropic.Asy
     import anthropic
     import httpx2
 
+    _hold_back_logs()
     limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
     http = anthropic.DefaultAioHttpClient(follow_redirects=False, limits=limits)
     return anthropic.AsyncAnthropic(**arguments, http_client=http)
+
+
+def _hold_back_logs() -> None:
+    """The SDK's debug log, which ANTHROPIC_LOG=debug asks for, holds the texts of records; its info log does not."""
+    for name in ("anthropic", "httpx2"):
+        logger = logging.getLogger(name)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.setLevel(logging.INFO)
 
 
 def check_access(key: str, base_url: str | None) -> None:
@@ -54,6 +65,11 @@ def check_access(key: str, base_url: str | None) -> None:
         )
     if key != key.strip():
         raise SettingInvalid(f"ANTHROPIC_API_KEY has white space around it (length {len(key)}); set it without")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingInvalid(
+            f"ANTHROPIC_API_KEY holds white space or other than ASCII inside it (length {len(key)}); set it without, as the "
+            "Console shows it"
+        )
     try:
         parts = urlsplit(base_url or "https://")
     except ValueError:

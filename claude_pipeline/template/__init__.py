@@ -25,7 +25,7 @@ from jinja2.exceptions import UndefinedError
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.template.counted import WORK_MAX, Counted
 from claude_pipeline.template.plain import Plain
-from claude_pipeline.template.syntax import is_plain, looked_at, parsed
+from claude_pipeline.template.syntax import TEMPLATE_CHARACTERS_MAX, is_plain, looked_at, parsed
 from claude_pipeline.template.unusable import NULL, RejectCode, Unusable, too_much_work
 
 PROMPT_CHARACTERS_MAX = 20_000_000  # one rendered prompt; far over any model's context, far under memory
@@ -116,4 +116,13 @@ def _joined(pieces: Iterable[str]) -> str:
     return "".join(taken)
 
 
-__all__ = ["NULL", "RejectCode", "Template", "Unusable", "check_template", "constant_head", "is_undefined"]
+__all__ = [
+    "NULL",
+    "TEMPLATE_CHARACTERS_MAX",
+    "RejectCode",
+    "Template",
+    "Unusable",
+    "check_template",
+    "constant_head",
+    "is_undefined",
+]
