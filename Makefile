@@ -6,8 +6,11 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Of `make fuzz`.
+MINUTES ?= 10
+
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test long seeds kills mutants check setup setup-test debian clean
+.PHONY: help demo ui test long seeds kills mutants fuzz audit check setup setup-test debian clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +40,13 @@ kills: setup-test  ## 500 real processes killed by SIGKILL while the API fails, 
 
 mutants: setup-test  ## Take each guard of the submit protocol out; names the test that fails for each
 	@$(BIN)/python -m claude_pipeline_tests.mutants
+
+fuzz: setup-test  ## Any input at every border for MINUTES (10) minutes, guided by coverage where Atheris has a wheel; ends with its figures
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]' || true
+	@$(BIN)/python -m claude_pipeline_tests.fuzz --minutes $(MINUTES)
+
+audit: setup-test  ## Licence of each dependency, LICENCES.md anew, and the wheel installed and tried where nothing else is (some minutes)
+	@$(BIN)/python -m claude_pipeline_tests.audit
 
 check: setup-test  ## Lint, types and floors only
 	@$(BIN)/python -m pytest claude_pipeline_tests/test_architecture.py

@@ -34,6 +34,7 @@ from __future__ import annotations
 import re
 
 API_KEY = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
+QUOTED_CHARACTERS_MAX = 200  # of a value in a message
 WORDS_MAX = 500  # characters of others' words in a sentence of ours
 # What would break the line, or show as something else than it is: controls, marks without width, turns of direction.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
@@ -48,6 +49,12 @@ def in_short(words: str) -> str:
     """What others said, fit for a sentence of ours: one line, and no novel."""
     told = one_line(" ".join(words.split()))
     return told if len(told) <= WORDS_MAX else f"{told[: WORDS_MAX - 1]}…"
+
+
+def shortly(value: object) -> str:
+    """A value of the user's as a message quotes it: the beginning of a long one."""
+    said = repr(value)
+    return said if len(said) <= QUOTED_CHARACTERS_MAX else f"{said[:QUOTED_CHARACTERS_MAX]}…"
 
 
 class ClaudePipelineError(Exception):

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from claude_pipeline.cadence import FINENESS, Cadence, cadence_of
-from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.errors import WorkloadInvalid, shortly
 from claude_pipeline.model_choice import Level, Route
 from claude_pipeline.model_choice import problem_of as choice_problem_of
 from claude_pipeline.output_schema import problem_of
@@ -36,6 +36,7 @@ from claude_pipeline.param import problem_of as param_problem_of
 from claude_pipeline.prompt_file import read_prompt_file
 from claude_pipeline.sendable import key_in
 from claude_pipeline.sendable import problem_of as unsendable
+from claude_pipeline.whereabouts import found
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWNER = re.compile(r"team:.+|[a-zA-Z0-9_.+-]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")  # as Dagster checks it; a test compares
@@ -291,14 +292,7 @@ class Workload(_Strict):
 
     def find(self, path: str) -> Path:
         """A path as the user wrote it, made absolute: beside the YAML first, then the project root."""
-        written = Path(path).expanduser()
-        if written.is_absolute() or self._source is None:
-            return written.absolute()
-        for root in roots(self._source):
-            candidate = root / written
-            if candidate.exists() or any(root.glob(path) if any(c in path for c in "*?[") else ()):
-                return candidate
-        return self._source.parent / written
+        return found(path, self._source, place=self.place)
 
     def template(self) -> str:
         """The prompt's template, from the YAML or from `prompt_file`.
@@ -347,13 +341,6 @@ class Workload(_Strict):
 KEY_FIELDS = frozenset({"api_key", "apikey", "key", "anthropic_api_key"})
 
 
-def roots(source: Path) -> list[Path]:
-    """Where a relative path may start: the YAML's folder, then the project root (the nearest
-    folder above with a pyproject.toml or workspace.yaml), then the current folder."""
-    above = [p for p in source.parents if (p / "pyproject.toml").exists() or (p / "workspace.yaml").exists()]
-    return [source.parent, *above[:1], Path.cwd()]
-
-
 def explain(error: ValidationError) -> list[str]:
     """One sentence for each thing wrong, each with its field."""
     sentences = []
@@ -374,7 +361,7 @@ def explain(error: ValidationError) -> list[str]:
             case "tuple_type":
                 sentences.append(f"{where}: must be a list, as in [a, b]")
             case _:
-                given = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
+                given = "" if isinstance(problem["input"], dict | list) else f", got {shortly(problem['input'])}"
                 sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
     return sentences
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from claude_pipeline.errors import WorkloadInvalid
+from claude_pipeline.errors import WorkloadInvalid, shortly
 from claude_pipeline.template import check_template
 from claude_pipeline.workload import Workload
 
@@ -56,6 +56,15 @@ class _StrictLoader(yaml.SafeLoader):
             )
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # as of `!!int x`, or 2026-02-30
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"this is no {kind}, as YAML takes it: quote it to mean the text", node.start_mark
+            ) from None
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
@@ -80,13 +89,14 @@ def read_workload(path: Path) -> Workload:
     """
     path = path / "defs.yaml" if path.is_dir() else path
     document = read_document(path)
-    unknown = sorted(set(document) - {"type", "attributes", "requirements", "post_processing", "template_vars_module"})
+    known = {"type", "attributes", "requirements", "post_processing", "template_vars_module"}
+    unknown = [name for name in document if name not in known]
     if unknown:
         raise WorkloadInvalid(
-            f"unknown top-level key {unknown[0]!r}; a workload's fields stand under attributes:", place=str(path)
+            f"unknown top-level key {shortly(unknown[0])}; a workload's fields stand under attributes:", place=str(path)
         )
     if document.get("type") not in TYPES:
-        raise WorkloadInvalid(f"type: must be {COMPONENT_TYPE}, got {document.get('type')!r}", place=str(path))
+        raise WorkloadInvalid(f"type: must be {COMPONENT_TYPE}, got {shortly(document.get('type'))}", place=str(path))
     attributes = document.get("attributes")
     if not isinstance(attributes, dict):
         raise WorkloadInvalid("attributes: is missing; it holds the workload's fields", place=str(path))
@@ -124,6 +134,8 @@ def read_document(path: Path) -> dict[str, Any]:
         document = yaml.load(data.decode("utf-8"), Loader=_StrictLoader)
     except UnicodeDecodeError:
         raise WorkloadInvalid("is not UTF-8; convert it", place=str(path)) from None
+    except RecursionError:
+        raise WorkloadInvalid("is nested too deeply; write it flatter", place=str(path)) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         tab = " (YAML wants spaces, not tabs, for indentation)" if "'\\t'" in str(error.problem) else ""
@@ -131,12 +143,6 @@ def read_document(path: Path) -> dict[str, Any]:
         raise WorkloadInvalid(f"{error.problem}{tab}{quote}", place=f"{path} line {line}") from None
     except yaml.YAMLError as error:
         raise WorkloadInvalid(f"is no YAML: {str(error).splitlines()[0]}", place=str(path)) from None
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        # Of PyYAML's own readers of values: a date as 2026-13-45, `!!int x`. They do not say where.
-        raise WorkloadInvalid(
-            f"holds a value that YAML cannot read ({type(error).__name__}), as a date that does not exist; quote it",
-            place=str(path),
-        ) from None
     if not isinstance(document, dict):
         raise WorkloadInvalid(
             f"is no workload: a workload is a YAML mapping with type: {COMPONENT_TYPE} and attributes:", place=str(path)

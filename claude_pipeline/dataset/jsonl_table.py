@@ -140,7 +140,10 @@ def _survey_file(path: Path, place: str, survey: _Survey) -> _Lines:
             raise _no_object(record, place, number)
         if len(line) > survey.longest_line:
             survey.longest_line = len(line)
-        take(record, line)
+        try:
+            take(record, line)
+        except RecursionError:
+            raise DatasetInvalid("nested too deeply", place=f"{place}, line {number}") from None
         if len(survey.columns) > COLUMNS_MAX:
             raise DatasetInvalid(
                 f"the records so far have more than {COLUMNS_MAX:,} different keys; put what varies under one key",

@@ -105,7 +105,7 @@ def _codec(encoding: str, place: str) -> codecs.CodecInfo | None:
         b"a".decode(encoding)  # a LookupError too where the codec is not one of text
     except UnicodeError:
         pass
-    except LookupError:
+    except (LookupError, ValueError):  # the latter of a name that holds a NUL
         raise DatasetInvalid(
             f"encoding: {encoding!r} is unknown; write it as in latin-1, cp1252, utf-16", place=place
         ) from None

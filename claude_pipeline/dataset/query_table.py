@@ -12,7 +12,8 @@ from claude_pipeline.dataset.duck import connected, reader
 from claude_pipeline.dataset.table import Table, check_names, fitted, plain_schema
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.sql import literal
-from claude_pipeline.workload import Workload, roots
+from claude_pipeline.whereabouts import roots
+from claude_pipeline.workload import Workload
 
 # These speak of the query; all others, and InvalidInputException among these, can quote what the rows hold.
 _ABOUT_THE_QUERY = (duckdb.ProgrammingError, duckdb.IOException, duckdb.PermissionException)

@@ -19,7 +19,8 @@ from typing import Literal
 from urllib.parse import unquote
 
 from claude_pipeline.errors import DatasetInvalid
-from claude_pipeline.workload import Workload, roots
+from claude_pipeline.whereabouts import roots
+from claude_pipeline.workload import Workload
 
 Format = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["gzip", "zstd", "bz2"]

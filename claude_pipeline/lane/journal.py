@@ -39,6 +39,7 @@ from claude_pipeline.lane.reply import Fate, Reply
 
 LINE_BYTES_MAX = 64_000_000  # more is no line, but what a power loss left
 LOST = "lost_answer"  # the error type of a request whose answer was lost for good: it may have been paid
+POSITION_DIGITS_MAX = 9
 POSTS_MAX = 255  # of one request, as far as they are counted: a byte each
 _END, _RESULT = b'"', b',"result":{"type":"'
 
@@ -213,7 +214,7 @@ class Journal:
             outcome = rest.removeprefix(_RESULT).partition(_END)[0].decode("ascii", "replace")
         if kind not in (b"s", b"u", b"{"):
             return False
-        if not number.isdigit() or int(number) >= self.requests:
+        if not number.isdigit() or len(number) > POSITION_DIGITS_MAX or int(number) >= self.requests:
             raise LedgerDamaged(
                 f"{self.path} holds a line of another chunk than {self.key} ({payload[:60]!r}); restore it from a backup, "
                 "or move it away: what it answered is then asked and paid again"

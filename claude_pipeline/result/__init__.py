@@ -2,7 +2,7 @@
 
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.measure import Measure
-from claude_pipeline.result.parse import AskedFacts, OutputReader, Parsed, parse_results, token_count
+from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, OutputReader, Parsed, parse_results, tokens_of
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
 from claude_pipeline.result.schema import (
     answered_where,
@@ -16,6 +16,7 @@ from claude_pipeline.result.schema import (
 )
 
 __all__ = [
+    "PAID_PERHAPS",
     "AskedFacts",
     "FailedChunk",
     "Measure",
@@ -32,7 +33,7 @@ __all__ = [
     "output_fields",
     "own_names",
     "parse_results",
-    "token_count",
+    "tokens_of",
     "write_answered",
     "write_rest",
 ]

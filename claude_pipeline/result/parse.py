@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema_rs
@@ -27,9 +27,11 @@ from claude_pipeline.result.schema import attempts_schema
 
 UNITS_PER_USD = 10_000_000_000
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
-TOKENS_MAX = 10**9  # of one request: a thousand times what any model reads
+TOKENS_MAX = 10**9  # of one request; more is no count of tokens, and sums of it would not fit the ledger
 UNREADABLE = ("unreadable_result", "the API's result line cannot be read; its raw text is kept")
 MISSING = ("missing_result", "the API's results hold no line, or no single one, that can be read as its answer")
+UNKNOWN_TYPE = "unknown_result_type"
+PAID_PERHAPS = frozenset({UNREADABLE[0], MISSING[0], UNKNOWN_TYPE})  # error types of lines that may have been billed
 ID_CHARACTERS = 64  # of a custom_id at most
 POSITION_DIGITS = 6  # of a custom_id's position at most
 
@@ -105,7 +107,7 @@ def fit(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(kind):
-        return value if isinstance(value, str) else orjson.dumps(value).decode()
+        return value if isinstance(value, str) else _as_text(value)
     if pa.types.is_boolean(kind):
         return value if isinstance(value, bool) else None
     if isinstance(value, bool):
@@ -170,25 +172,34 @@ class _Lines:
                 raise ResultsIncomplete(f"{self._facts.source} end in the middle of a line; downloading again")
             self.unreadable += 1
             return
-        position = custom_id.removeprefix(self._prefix)
-        if position == custom_id or not _is_position(position) or int(position) >= self._requests:
+        position = self._position(custom_id)
+        if position is None:
             if self._as_is:
                 return
             raise ResultsIncomplete(
                 f"{self._facts.source}: the id {custom_id[:ID_CHARACTERS]!r} is of no request of chunk "
                 f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
             )
-        known = self.by_position[int(position)]
+        known = self.by_position[position]
         if known is not None and self._facts.lane == "realtime":
             return
-        if known is not None and known != document:
+        if known is not None and not _equal(known, document):
             if self._as_is:
-                self._contradicted.add(int(position))
+                self._contradicted.add(position)
                 return
             raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
         if known is not None:
             self.read -= 1
-        self.by_position[int(position)] = document
+        self.by_position[position] = document
+
+    def _position(self, custom_id: str) -> int | None:
+        """The request that an id names: only as we write it, `<tag>-7` and not `<tag>-07`."""
+        number = custom_id.removeprefix(self._prefix)
+        ours = number != custom_id and number.isascii() and number.isdecimal() and len(number) <= POSITION_DIGITS
+        if not ours or (number[0] == "0" and number != "0"):
+            return None
+        position = int(number)
+        return position if position < self._requests else None
 
     def check(self) -> None:
         if self._facts.lane == "realtime":
@@ -260,7 +271,7 @@ class _Rows:
                 what = "batch was canceled" if self._facts.lane == "batch" else "chunk was closed"
                 self._error("canceled", "canceled", f"the {what} before it was asked")
             case unknown:
-                self._error("errored", "unknown_result_type", f"the API sent a result of the unknown type {unknown!r}")
+                self._error("errored", UNKNOWN_TYPE, f"the API sent a result of the unknown type {unknown!r}")
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         content = message.get("content")
@@ -276,9 +287,8 @@ class _Rows:
         self._output.append(values)
         self._append(
             "succeeded", "answered", answer, model, _text(message.get("stop_reason")), _text(message.get("id")),
-            token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens")),
-            token_count(usage.get("cache_creation_input_tokens")) or 0,
-            token_count(usage.get("cache_read_input_tokens")) or 0,
+            tokens_of(usage.get("input_tokens")), tokens_of(usage.get("output_tokens")),
+            tokens_of(usage.get("cache_creation_input_tokens")) or 0, tokens_of(usage.get("cache_read_input_tokens")) or 0,
             None if units is None else units / UNITS_PER_USD,
             None if wrong is None else "invalid_output", wrong,
         )  # fmt: skip
@@ -288,7 +298,9 @@ class _Rows:
         if verdict == "stop":
             self.stops.append(message)
         self._output.append(self._nothing)
-        self._append(outcome, verdict, None, self._facts.model, None, None, 0, 0, 0, 0, 0.0, kind, message)
+        cost, tokens = (None, None) if kind in PAID_PERHAPS else (0.0, 0)  # unknown is not free
+        billed = (tokens, tokens, tokens, tokens, cost)
+        self._append(outcome, verdict, None, self._facts.model, None, None, *billed, kind, message)
 
     def _append(self, *values: Any) -> None:
         for column, value in zip(self._columns.values(), values, strict=True):
@@ -329,11 +341,6 @@ class _Rows:
         )
 
 
-def _is_position(text: str) -> bool:
-    """As we write it: nothing else is an id of ours."""
-    return text.isascii() and text.isdecimal() and len(text) <= POSITION_DIGITS and (text == "0" or text[0] != "0")
-
-
 def _plain(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
@@ -349,15 +356,29 @@ def _text(value: Any) -> str | None:
 
 def _moment(value: Any) -> datetime | None:
     try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
-def token_count(value: Any) -> int | None:
-    """Tokens as the API counts them; None for what cannot be a count."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= TOKENS_MAX else None
+def tokens_of(value: Any) -> int | None:
+    """A count of tokens, or None where the API sent something that is none."""
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
+
+
+def _as_text(value: Any) -> str | None:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested more deeply than it writes, though not than it reads
+        return None
+
+
+def _equal(known: Any, document: Any) -> bool:
+    try:
+        return bool(known == document)
+    except RecursionError:  # nested too deeply to be compared; nothing of ours is
+        return False
 
 
 def _type(document: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -11,11 +12,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from claude_pipeline.simulator.api import Api
-from claude_pipeline.simulator.clock import rfc3339
-from claude_pipeline.simulator.fault import read_rules
+from claude_pipeline.simulator.clock import SECOND_US, microseconds, rfc3339
+from claude_pipeline.simulator.fault import MOST_SECONDS, read_rules
 from claude_pipeline.simulator.invoice import invoice, invoice_lines
 
-_MOST_ADVANCE_SECONDS = 10 * 366 * 86_400  # ten years, so that no slip of a finger leads past the calendar's end
+_MOST_ADVANCE_SECONDS = MOST_SECONDS  # at once
+_LAST_US = microseconds(datetime(9000, 1, 1, tzinfo=UTC))  # well before the calendar's end
 _MOST_SPEED = 1_000_000  # simulated seconds per second
 
 
@@ -116,6 +118,10 @@ def move_clock(api: Api, order: Any) -> None:
         value = order.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             raise ValueError(f"{name} is {value!r}; give a number from 0 to {most:,}: the clock only moves forward")
+    if api.clock.now_us() + order.get("advance_seconds", 0) * SECOND_US > _LAST_US:
+        raise ValueError(
+            f"advance_seconds is {order['advance_seconds']!r}; the clock goes to {rfc3339(_LAST_US)} at most"
+        )
     if not isinstance(order.get("pause", False), bool):
         raise ValueError(f"pause is {order['pause']!r}; give true or false")
     if "advance_seconds" in order:

@@ -53,7 +53,7 @@ def create_app(options: Options | None = None, api: Api | None = None) -> Starle
 
 async def _create(call: Call) -> Response:
     declared = call.request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MOST_BATCH_BYTES:
+    if declared.isascii() and declared.isdigit() and _over(declared, MOST_BATCH_BYTES):
         raise too_large(MOST_BATCH_BYTES)
     path = call.api.store.upload_path(call.request_id)
     late = call.rule("accept_late")
@@ -177,13 +177,18 @@ async def _models(call: Call) -> Response:
     return json_response(_listing(models[:limit], len(models) > limit))
 
 
+def _over(digits: str, most: int) -> bool:
+    """Whether a number is over `most`; there may be more digits than Python turns into one."""
+    return len(digits.lstrip("0")) > len(str(most)) or int(digits[-len(str(most)) :]) > most
+
+
 def _page(call: Call) -> tuple[int, str | None, str | None]:
     """limit, after_id and before_id of a listing."""
     query = call.request.query_params
     text = query.get("limit", str(DEFAULT_PAGE))
     if not (text.isascii() and text.isdigit()):
         raise ApiError(400, "limit: Input should be a valid integer")
-    if not 1 <= int(text) <= MOST_PER_PAGE:
+    if _over(text, MOST_PER_PAGE) or int(text) < 1:
         raise ApiError(400, f"limit: Input should be from 1 to {MOST_PER_PAGE}")
     after_id, before_id = query.get("after_id") or None, query.get("before_id") or None
     if after_id is not None and before_id is not None:

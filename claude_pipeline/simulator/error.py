@@ -49,7 +49,8 @@ def error_body(
     error_type: str, message: str, request_id: str | None, details: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The API's error object; the same in an HTTP answer and, once more wrapped, in a result line."""
-    error: dict[str, Any] = {"type": error_type, "message": message}
+    said = message.encode("utf-8", "replace").decode()  # it may quote half a character of the body
+    error: dict[str, Any] = {"type": error_type, "message": said}
     if details is not None:
         error["details"] = dict(details)
     return {"type": "error", "error": error, "request_id": request_id}

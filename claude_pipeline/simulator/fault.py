@@ -97,6 +97,7 @@ _FORMS = {
     "cut_results": ("clean", "reset"),
 }
 _SECONDS = {"hang": 600.0, "hang_after": 600.0, "accept_late": 1.0, "list_lag": 60.0}  # where a rule names none
+MOST_SECONDS = 10 * 366 * 86_400
 _STATES = ("in_progress", "canceling", "ended")
 
 
@@ -250,6 +251,8 @@ def _check_field(kind: str, name: str, value: Any) -> None:
     least = 1 if name == "bytes_per_second" else 0
     if wanted in ("int", "float") and name != "seed" and value < least:
         raise ValueError(f"{said}; give {least} or more")
+    if name in ("seconds", "retry_after") and value > MOST_SECONDS:
+        raise ValueError(f"{said}; give {MOST_SECONDS:,} or less: ten years")
     for field, known in (("form", _FORMS.get(kind, ())), ("when", _STATES)):
         if name == field and known and value not in known:
             raise ValueError(f"{said}{_nearest(value, known)}; choose one of {', '.join(known)}")

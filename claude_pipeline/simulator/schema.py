@@ -42,6 +42,7 @@ _NOWHERE = (
     *("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
 )
 _UNSUPPORTED["integer"] = _UNSUPPORTED["number"]
+_ANY_ITEM = {"type": "string"}  # of lists without `items`; one object, since makers are kept by identity
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -257,7 +258,7 @@ class _Makers:
     def _array(self, node: Mapping[str, Any], depth: int) -> Maker:
         least, lengths = items_within(bounds_of(node), node.get("minItems", 0))
         try:
-            item = self.maker(node.get("items", {"type": "string"}), depth + 1)
+            item = self.maker(node.get("items", _ANY_ITEM), depth + 1)
         except _Refused:
             if least:
                 raise

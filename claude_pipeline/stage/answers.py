@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.catalog import UNITS_PER_USD, Lane, Usage
-from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short
+from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Usage
+from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, shortly
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
@@ -23,7 +23,7 @@ from claude_pipeline.result import (
     Parsed,
     output_fields,
     parse_results,
-    token_count,
+    tokens_of,
     write_answered,
 )
 from claude_pipeline.result.schema import MOMENT
@@ -47,7 +47,7 @@ def read_answers(
 ) -> Parsed:
     """One row per request of a chunk, priced and checked. `as_is` and what it raises: as `parse_results`."""
     reader = OutputReader(workload.output, output_fields(workload))
-    pricing = Pricing(desk, facts.model, facts.lane)
+    pricing = Pricing(desk.catalog, facts.model, facts.lane)
     return parse_results(raw, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict, as_is=as_is)
 
 
@@ -103,39 +103,44 @@ def _verdict(error_type: str, message: str) -> str:
 class Pricing:
     """Costs of a chunk's answers: by the answer's model, at the moment that counts for its lane."""
 
-    def __init__(self, desk: Desk, model: str, lane: Lane) -> None:
-        self._desk, self._asked, self._lane = desk, model, lane
+    def __init__(self, catalog: Catalog, model: str, lane: Lane) -> None:
+        self._catalog, self._asked, self._lane = catalog, model, lane
         self._rates: dict[tuple[str, str | None, date], Any] = {}
 
     def cost_units(self, model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
-        """Cost in 1e-10 USD; None where the API reported no usage that can be, or nobody knows when: unknown is not
-        free."""
-        tokens, geo = _tokens(usage), usage.get("inference_geo")
-        if tokens is None or at is None or not (geo is None or isinstance(geo, str)):
+        """Cost in 1e-10 USD; None where the API reported no usage, or nobody knows when: unknown is not free."""
+        billed, geo = billed_usage(usage), usage.get("inference_geo")
+        if billed is None or at is None or not isinstance(geo, str | None):
             return None
         rates = self._rates.get((model, geo, at.date())) or self._find(model, geo, at)
-        return int(rates.cost_units(tokens))
+        return int(rates.cost_units(billed))
 
     def _find(self, model: str, geo: str | None, at: datetime) -> Any:
         """The answer's model; where the catalogue does not know it, the one that was asked."""
         for name in (model, self._asked):
             try:
-                price = self._desk.catalog.price(self._desk.catalog.model(name).id, at)
+                price = self._catalog.price(self._catalog.model(name).id, at)
             except CatalogMissing:
                 continue
             rates = self._rates[model, geo, at.date()] = price.rates(lane=self._lane, geo=geo)
             return rates
-        raise CatalogMissing(f"no price for {model}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
+        raise CatalogMissing(f"no price for {shortly(model)}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
 
 
-def _tokens(usage: Mapping[str, Any]) -> Usage | None:
-    """The counts of a usage by their price; None where one of them cannot be a count."""
-    created = usage.get("cache_creation") or {}
-    hour = created.get("ephemeral_1h_input_tokens") if isinstance(created, Mapping) else created
-    names = ("cache_creation_input_tokens", "cache_read_input_tokens")
-    fresh, out = token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens"))
-    writes, reads, hour = (token_count(count or 0) for count in (*map(usage.get, names), hour))
-    if fresh is None or out is None or writes is None or reads is None or hour is None or hour > writes:
+def billed_usage(usage: Mapping[str, Any]) -> Usage | None:
+    """The tokens of an answer by class of price; None where any of them is no count: half a usage has no price."""
+    creation = {} if usage.get("cache_creation") is None else usage["cache_creation"]
+    if not isinstance(creation, Mapping):
+        return None
+    counted = [tokens_of(usage.get(name)) for name in ("input_tokens", "output_tokens")]
+    for holder, name in (
+        (usage, "cache_creation_input_tokens"),
+        (creation, "ephemeral_1h_input_tokens"),
+        (usage, "cache_read_input_tokens"),
+    ):
+        counted.append(0 if holder.get(name) is None else tokens_of(holder[name]))
+    fresh, out, writes, hour, reads = counted
+    if fresh is None or out is None or writes is None or hour is None or reads is None or hour > writes:
         return None
     return Usage(fresh, out, writes - hour, hour, reads)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from claude_pipeline.crash import crash_point
 from claude_pipeline.lane.journal import Journal, results
 from claude_pipeline.ledger import ChunkRow, Collected
@@ -36,7 +38,11 @@ def close(desk: Desk, workload: Workload, chunk: ChunkRow, journal: Journal, res
     )
     parsed = read_answers(desk, workload, results(journal.path), index_of(desk, chunk), facts)
     kept = keep(desk, workload, chunk, parsed)
-    unknown = int(reserves[parsed.table.column("cost_usd").is_null().to_numpy()].sum())  # answered without its usage
+    # Answered without its usage; what could not be read is one of the journal's open POSTs.
+    without = pc.and_(
+        pc.is_null(parsed.table.column("cost_usd")), pc.equal(parsed.table.column("outcome"), "succeeded")
+    )
+    unknown = int(reserves[without.to_numpy()].sum())
     collected = kept.collected(parsed, kept_units=lost_units(journal, reserves) + unknown, lost=journal.unrecorded)
     crash_point("close.before_record")
     desk.ledger.chunk_collected(chunk, collected, kept.parts, at=desk.clock())

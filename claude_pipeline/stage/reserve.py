@@ -25,6 +25,7 @@ from claude_pipeline.cache import is_marked
 from claude_pipeline.catalog import Price, Usage
 from claude_pipeline.ledger import ChunkRow
 from claude_pipeline.plan import predict
+from claude_pipeline.result import PAID_PERHAPS
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.past import read_past
 from claude_pipeline.stage.plan_file import template_digest
@@ -163,7 +164,7 @@ def kept_units(index: pa.Table, table: pa.Table, chunk: ChunkRow) -> int:
     """
     unknown = pc.or_(
         pc.and_(pc.equal(table.column("outcome"), "succeeded"), pc.is_null(table.column("cost_usd"))),
-        pc.is_in(table.column("error_type"), pa.array(["unreadable_result", "unknown_result_type", "missing_result"])),
+        pc.is_in(table.column("error_type"), pa.array(sorted(PAID_PERHAPS))),
     )
     kept = pc.sum(index.column("reserve_units").filter(unknown)).as_py() or 0
     cut = pc.sum(index.column("reserve_units")).as_py() or 1
