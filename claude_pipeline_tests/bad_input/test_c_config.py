@@ -135,7 +135,7 @@ TEXTS: list[Any] = [
     case("C18-octal", BODY + "  max_tokens: 010\n", Refusal(f"{FILE} line 7", "reads 010 as another number", "quote it")),
     case("C18-sixty", BODY + "  deadline_hours: 12:30:45\n", Refusal(f"{FILE} line 7", "reads 12:30:45 as", "quote it")),
     case("C18-date", BODY + "  labels: 2026-01-01\n", Refusal(FILE, "labels: .*valid string", "quote it")),
-    case("C18-day", BODY + "  start_date: 2026-13-45\n", Refusal(FILE, "a value that YAML cannot read", "quote it")),
+    case("C18-day", BODY + "  start_date: 2026-13-45\n", Refusal(FILE, "this is no timestamp", "quote it")),
     case("C19", BODY + "  params: &a {}\n", Refusal(f"{FILE} line 7", "anchors are not allowed", "not allowed")),
     case("C19-size", BODY + "#" * 1_000_001, Refusal(FILE, "is 1,000,.* bytes", "at most 1,000,000")),
     case("C19-deep", BODY + "  output: " + "[" * 3000, Refusal(f"{FILE} line 7", "nested", "more than 100 deep")),
