@@ -107,7 +107,7 @@ class Prompt:
             text = self._template.render(record if isinstance(record, dict) else dict(record))
         except Unusable as problem:
             raise self._named(problem, record) from None
-        if self._prints_only and all(map(_blank, map(record.get, self.columns))):
+        if self._prints_only and self._all_blank(record):
             alone = (
                 f"column {self.columns[0]} is" if len(self.columns) == 1 else f"columns {', '.join(self.columns)} are"
             )
@@ -121,6 +121,13 @@ class Prompt:
         found = (name for name in self.columns if isinstance(record.get(name), str) and what(record[name]))
         return next((f"column {name}" for name in found), "the prompt")
 
+    def _all_blank(self, record: Mapping[str, Any]) -> bool:
+        for name in self.columns:
+            value = record.get(name)
+            if not isinstance(value, str) or (value and not value.isspace()):
+                return False
+        return True
+
     def _named(self, problem: Unusable, record: Mapping[str, Any]) -> Unusable:
         """The problem with the column's name, where a column is it as a whole."""
         for name in self.columns:
@@ -130,10 +137,6 @@ class Prompt:
                 if (own.code, own.detail) == (problem.code, problem.detail):
                     return Unusable(own.code, own.detail.replace("a column", f"column {name}", 1).replace("…", name))
         return problem
-
-
-def _blank(value: Any) -> bool:
-    return isinstance(value, str) and (not value or value.isspace())
 
 
 @dataclass(frozen=True)
