@@ -173,7 +173,13 @@ def odd(standing: Ground) -> Ground:
     for kind, delivered, bad in (("csv", 9, 1), ("jsonl", 3, 3), ("parquet", 1, 1)):
         dataset = {"path": f"odd.{kind}", "id": "id"}
         said = standing.run(
-            standing.workload(f"{kind}.yaml", name=f"odd_{kind}", dataset=dataset, max_reject_ratio=0.5)
+            standing.workload(
+                f"{kind}.yaml",
+                name=f"odd_{kind}",
+                dataset=dataset,
+                prompt=f"Sort {kind}: {{{{ text }}}}",  # else the same question is asked, and paid, by two workloads
+                max_reject_ratio=0.5,
+            )
         )
         assert said.code == 1, said.err
         standing.quiet(said)
