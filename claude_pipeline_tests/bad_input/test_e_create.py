@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 import sys
 from typing import Any
@@ -17,7 +18,7 @@ from claude_pipeline.ledger import ChunkState
 from claude_pipeline.ledger.halving import SPLITS_FREE
 from claude_pipeline.stage.submit import plan_submission, send, settle_by_hand
 from claude_pipeline_tests.bad_input.flow import HOUR, POISON, Flow, case, cases_of, client_over
-from claude_pipeline_tests.bad_input.ground import KEY
+from claude_pipeline_tests.bad_input.ground import KEY, Ground, good_rows
 from claude_pipeline_tests.conftest import BATCH_SECONDS, SETTLE_SECONDS, client_of
 from claude_pipeline_tests.integration.broken_case import Killed, at_point, die
 
@@ -149,6 +150,25 @@ def test_two_bad_requests_are_found_as_well(flow: Flow) -> None:
     flow.rest()
     flow.delivered(62, dead={"invalid_request_error": 2})
     assert flow.ask("SELECT record_id FROM notes.dead_letters ORDER BY 1") == [("n29",), ("n3",)]
+
+
+@pytest.mark.parametrize("ground", [pytest.param(None, id="E06-command")], indirect=True)
+def test_the_command_line_says_what_it_halves(ground: Ground) -> None:
+    rows = good_rows(8)
+    rows[5]["text"] += POISON
+    ground.rows("notes.jsonl", rows)
+    ground.simulator.faults.add(kind="poison", form=POISON, message="Input should be a valid list")
+
+    said = ground.run(ground.workload(lane="batch"))
+
+    assert said.code == 1
+    ground.quiet(said)
+    assert re.search(
+        r"refused +chunk .*\|r1-0001: create was answered 400 .*; its 8 requests go again in halves", said.err
+    )
+    assert re.search(r"1 without answer +invalid_request_error: .*Input should be a valid list", said.out)
+    ground.all_there("notes", delivered=7, dead=1)
+    ground.unchanged()
 
 
 @case("E06-every-request")

@@ -23,6 +23,7 @@ from claude_pipeline.stage.submit import give_up_batch, take_batch_as_is
 from claude_pipeline_tests.bad_input.flow import DAY, HOUR, Flow, Rewritten, case, cases_of, client_over
 from claude_pipeline_tests.bad_input.ground import KEY
 from claude_pipeline_tests.conftest import BATCH_SECONDS, client_of
+from claude_pipeline_tests.integration.command_case import CommandLine
 
 OUTPUT = {
     "type": "object",
@@ -208,6 +209,21 @@ def test_a_batch_that_is_not_waited_for_cannot_be_taken_as_it_is(flow: Flow) -> 
     flow.send()
     with pytest.raises(UsageError, match="has not ended; it is collected once it has"):
         take_batch_as_is(flow.desk, flow.batch_id)
+
+
+@case("F14-command")
+def test_the_command_line_takes_the_word(
+    flow: Flow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow.over()
+    flow.fault(kind="foreign_lines", endpoint="results", share=0.2)
+    flow.to_collected()
+    home = str(flow.desk.home.root)
+    said = CommandLine(capsys, monkeypatch)("reconcile", "--as-is", flow.batch_id, "--home", home)
+    assert said.code == 0
+    flow.told.append(said.out.strip())
+    flow.says(flow.batch_id, "the next collection takes what can be read")
+    assert len(flow.collect().done) == 1
 
 
 # F10, F15, F26: odd, and all there.
