@@ -184,6 +184,8 @@ def right_units(message: dict[str, Any], *, batch: bool) -> int | None:
     if not isinstance(usage, dict) or model not in MODELS:
         return None
     creation = usage.get("cache_creation")
+    if not isinstance(creation, dict | None):
+        return None
     counted = [usage.get("input_tokens"), usage.get("output_tokens")]
     optional = [usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")]
     optional.append(creation.get("ephemeral_1h_input_tokens") if isinstance(creation, dict) else creation)
