@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test long seeds kills mutants fuzz audit check setup setup-test debian clean
+.PHONY: help demo ui test long seeds kills mutants fuzz audit bench check setup setup-test debian clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ fuzz: setup-test  ## Any input at every border for MINUTES (10) minutes, guided 
 
 audit: setup-test  ## Licence of each dependency, LICENCES.md anew, and the wheel installed and tried where nothing else is (some minutes)
 	@$(BIN)/python -m claude_pipeline_tests.audit
+
+bench: setup-test  ## What a record costs, stage by stage, against the plain SDK script and the floor; ends with a table (5 minutes)
+	@$(BIN)/python -m claude_pipeline_tests.benchmark
 
 check: setup-test  ## Lint, types and floors only
 	@$(BIN)/python -m pytest claude_pipeline_tests/test_architecture.py
