@@ -9,7 +9,7 @@ has three to five) and half as much again as past answers had on average.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
@@ -37,9 +37,11 @@ BYTES_PER_TOKEN = 2  # expected: the most tokens that any common text makes of i
 OUTPUT_MARGIN = Fraction(3, 2)  # expected: of the mean of past answers
 PAST_ANSWERS = 20  # fewer say nothing of the mean
 SPREAD_REQUESTS = 100  # expected: chance evens out over at most so many requests
+SIZES_MAX = 50_000  # lengths of requests whose reserve is remembered
 SIZE_STEP_BYTES = 64  # requests of about one size share their fit
 Reserves = npt.NDArray[np.int64]
 PLAIN = frozenset({"model", "max_tokens", "messages", "system"})
+_QUOTE = ord('"')
 
 
 def reserve(desk: Desk, workload: Workload) -> Callable[[bytes], int]:
@@ -49,16 +51,52 @@ def reserve(desk: Desk, workload: Workload) -> Callable[[bytes], int]:
     """
     prices: dict[str, Sequence[Price]] = {}
     guess = _Guess(desk, workload) if workload.budget_reserve == "expected" else None
+    frame = _Frame()
 
     def bound(params: bytes) -> int:
-        asked = orjson.loads(params)
-        if asked["model"] not in prices:
-            prices[asked["model"]] = _prices(desk, asked["model"])
-        known = prices[asked["model"]]
-        worst = _bound(known, asked, params, len(params), asked["max_tokens"])
-        return worst if guess is None else min(worst, guess.units(known, asked, params))
+        asked = frame.around(params)
+        size = len(params), is_marked(params)  # what else it depends on is in the frame
+        if size not in frame.known:
+            if len(frame.known) >= SIZES_MAX:
+                frame.known.clear()
+            if asked["model"] not in prices:
+                prices[asked["model"]] = _prices(desk, asked["model"])
+            known = prices[asked["model"]]
+            worst = _bound(known, asked, params, len(params), asked["max_tokens"])
+            frame.known[size] = worst if guess is None else min(worst, guess.units(known, asked, params))
+        return frame.known[size]
 
     return bound
+
+
+class _Frame:
+    """Params without their prompt: requests of a workload have the rest in common, so it is read once, not each time."""
+
+    def __init__(self) -> None:
+        self._head, self._tail = b"", b""  # of the params read last, before and after their prompt as a JSON string
+        self._asked: dict[str, Any] = {}
+        self.known: dict[tuple[int, bool], int] = {}  # reserves by length and mark
+
+    def around(self, params: bytes) -> dict[str, Any]:
+        """All of the params; their messages may be those of another request."""
+        head = self._head
+        if head and params.startswith(head) and params.endswith(self._tail) and params[len(head)] == _QUOTE:
+            return self._asked
+        self._asked = orjson.loads(params)
+        self._head, self._tail = _around_prompt(params, self._asked)
+        self.known = {}
+        return self._asked
+
+
+def _around_prompt(params: bytes, asked: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """What stands before and after the prompt; nothing where it is not one text, or stands there twice."""
+    try:
+        (message,) = asked["messages"]
+        quoted = orjson.dumps(message["content"])
+    except (ValueError, KeyError, TypeError):
+        return b"", b""
+    parts = params.split(b'"content":' + quoted) if isinstance(message["content"], str) else []
+    return (parts[0] + b'"content":', parts[1]) if len(parts) == 2 else (b"", b"")
 
 
 class _Guess:

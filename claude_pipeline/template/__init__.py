@@ -3,8 +3,9 @@
 The sandbox keeps a template from files, from attributes of Python and from changing data. It does not keep it
 from `'a' * 10**9`, from loops in loops, from `**` or from huge widths: these take memory or hours inside one call.
 
-Two kinds of templates, told apart once:
+Three kinds of templates, told apart once:
 
+joined    text and columns alone, which need no Jinja where their values are text or whole numbers
 plain     columns, conditions and filters that give about as much text as they get: cost is linear in the
           record, nothing is counted
 counted   all else. Each step of a loop, each call, and each value that is made or looked at is paid from a budget
@@ -24,6 +25,7 @@ from jinja2.exceptions import UndefinedError
 
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.template.counted import WORK_MAX, Counted
+from claude_pipeline.template.joined import Joined
 from claude_pipeline.template.plain import Plain
 from claude_pipeline.template.syntax import TEMPLATE_CHARACTERS_MAX, is_plain, looked_at, parsed
 from claude_pipeline.template.unusable import NULL, RejectCode, Unusable, too_much_work
@@ -45,6 +47,7 @@ class Template:
         try:
             tree = parsed(source, place)
             self.looked_at = looked_at(tree)
+            self._joined = Joined.of(tree)
             self._environment = Plain(finalize) if is_plain(tree) else Counted(finalize, tree)
             self._environment.rewrite(tree)
             tree.set_environment(self._environment)
@@ -67,6 +70,10 @@ class Template:
         Raises:
             Unusable: why there is none.
         """
+        text = self._joined.text(record) if self._joined is not None else None
+        return self._by_jinja(record) if text is None else _joined([text])
+
+    def _by_jinja(self, record: dict[str, Any]) -> str:
         environment, compiled = self._environment, self._compiled
         environment.left = WORK_MAX
         try:

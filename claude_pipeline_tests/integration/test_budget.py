@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
@@ -15,9 +16,11 @@ from claude_pipeline.catalog import UNITS_PER_USD, load
 from claude_pipeline.components.assets import _within_budget
 from claude_pipeline.controller import Kind, Situation, decide, describe, held_sentence, survey
 from claude_pipeline.ledger import ChunkRow, ChunkState
+from claude_pipeline.request import params_of
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import collect, look
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.reserve import reserve
 from claude_pipeline.stage.submit import give_up_batch, walls
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests import drive
@@ -229,6 +232,20 @@ def test_a_price_that_rose_after_a_chunk_was_cut_raises_its_reserve_once(
 
 def held(desk: Desk) -> list[ChunkRow]:
     return desk.ledger.chunks("notes", states=[ChunkState.HELD])
+
+
+@pytest.mark.parametrize("kind", ["worst", "expected"])
+def test_a_request_is_reserved_alike_whatever_was_priced_before_it(desk: Desk, tmp_path: Path, kind: str) -> None:
+    """What requests have in common is read once; that changes no reserve."""
+    texts = ["a", 'quoted " \\', '","role":"user"}],"model":"other', '"content":"b"', "a" * 5_000, "a"]
+    asking = [thirty(tmp_path, budget_reserve=kind, **changes) for changes in (
+        {}, {"max_tokens": 8}, {"model": "claude-opus-5-5"}, {"system": "Be short."}, {"params": {"inference_geo": "us"}},
+    )]  # fmt: skip
+    params = [
+        orjson.dumps(params_of(workload, text), option=orjson.OPT_SORT_KEYS) for workload in asking for text in texts
+    ]
+    bound = reserve(desk, asking[0])
+    assert [bound(one) for one in params * 2] == [reserve(desk, asking[0])(one) for one in params] * 2
 
 
 # What nobody knows the cost of stays reserved.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker, params_of
@@ -53,6 +54,19 @@ RENDERED: list[Any] = [
 @pytest.mark.parametrize(("template", "record", "text"), RENDERED)
 def test_a_record_is_rendered(template: str, record: dict[str, Any], text: str) -> None:
     assert text_of(make(template, record)) == text
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ a }}", "100 % {{ a }} %s {{ b }}{{ a }}\n\n", "{ {{- a }} %(a)s {# told #} {{ b -}} \n}", "{% raw %}{{ a }}{% endraw %} {{ b }}"]
+)  # fmt: skip
+@given(a=st.text(min_size=1), b=st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False)))
+def test_a_template_of_columns_gives_what_jinja_gives(template: str, a: str, b: Any) -> None:
+    record = {"a": a, "b": b}
+    assert Prompt(template, record).render({**record, "a": f"x{a}"}) == jinja(template, {**record, "a": f"x{a}"})
+
+
+def jinja(template: str, record: dict[str, Any]) -> str:
+    return ImmutableSandboxedEnvironment().from_string(template).render(record)
 
 
 UNUSABLE: list[Any] = [
