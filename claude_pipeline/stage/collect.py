@@ -18,7 +18,7 @@ from claude_pipeline.progress import told
 from claude_pipeline.result import AskedFacts, Parsed
 from claude_pipeline.stage.answers import index_of, keep, read_answers
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.raw import BROKEN, pack, unpack
+from claude_pipeline.stage.raw import PackBroken, pack, unpack
 from claude_pipeline.stage.reserve import kept_units
 from claude_pipeline.workload import Workload
 
@@ -127,7 +127,7 @@ def collected_again(desk: Desk, workload: Workload, chunk: ChunkRow) -> None:
     try:
         unpack(raw)
         parsed = _parse(desk, workload, chunk, raw, index_of(desk, chunk))
-    except (FileNotFoundError, *BROKEN, ResultsIncomplete):  # gone, or damaged as well
+    except (FileNotFoundError, PackBroken, ResultsIncomplete):  # gone, or damaged as well
         collect_chunk(desk, workload, chunk)
         return
     keep(desk, workload, chunk, parsed)

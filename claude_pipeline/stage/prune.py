@@ -24,7 +24,7 @@ from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotProgress, Snaps
 from claude_pipeline.stage.close import journal_of
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.publish import PUBLISH_LOCK
-from claude_pipeline.stage.raw import packed
+from claude_pipeline.stage.raw import packed, packed_before
 from claude_pipeline.warehouse import named_parts
 from claude_pipeline.workload import Workload
 
@@ -74,10 +74,12 @@ def _prune(desk: Desk, workload: Workload, before: datetime, done: Pruned) -> No
     chunks = desk.ledger.chunks(workload.name, states=[ChunkState.DONE])
     old = [c for c in chunks if c.collected_at is not None and c.collected_at < before]
     for chunk in old:
-        done.drop("downloads", packed(desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl")))
+        download = desk.home.download(chunk.workload, chunk.snapshot, f"{chunk.key}.jsonl")
         journal = journal_of(desk, chunk)
-        for path in (journal, packed(journal)):  # a crash may have left it as it was
-            done.drop("journals", path)
+        for made in (packed, packed_before):
+            done.drop("downloads", made(download))
+            done.drop("journals", made(journal))
+        done.drop("journals", journal)  # a crash may have left it as it was
     spent = [c for c in old if c.snapshot in finished]
     desk.ledger.params_dropped([c.id for c in spent if not c.next_round_cut], at=desk.clock())
     crash_point("prune.before_params")

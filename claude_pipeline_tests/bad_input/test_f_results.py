@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import BatchId
 from claude_pipeline.report import summarize
 from claude_pipeline.stage.alert import watch
+from claude_pipeline.stage.raw import unpack
 from claude_pipeline.stage.retry import retry
 from claude_pipeline.stage.submit import give_up_batch, take_batch_as_is
 from claude_pipeline_tests.bad_input.flow import DAY, HOUR, Flow, Rewritten, case, cases_of, client_over
@@ -276,8 +276,10 @@ def test_a_line_that_cannot_be_read_costs_its_own_record_and_its_raw_text_is_kep
     assert 0 < lost < 10
     flow.delivered(10 - lost, dead={reason: lost})
     assert retry_by_name_only(flow, reason) == lost
-    kept = next(iter(flow.desk.home.root.glob("downloads/notes/**/*.gz")))
-    assert len(gzip.decompress(kept.read_bytes()).splitlines()) == 10
+    kept = next(iter(flow.desk.home.root.glob("downloads/notes/**/*.zst")))
+    raw = kept.with_suffix("")
+    unpack(raw)
+    assert len(raw.read_bytes().splitlines()) == 10
     assert flow.posts == {"200": 1}
 
 

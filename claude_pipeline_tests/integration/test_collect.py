@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import collect, collect_chunk, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.finalize import finalize
+from claude_pipeline.stage.raw import unpack
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests.conftest import BATCH_SECONDS
 from claude_pipeline_tests.factory import (
@@ -125,8 +125,10 @@ def test_an_unreadable_line_costs_its_record_only_and_its_raw_text_is_kept(
     spoiled = [row for row in attempts(desk, workload) if row["outcome"] == "errored"]
     assert 0 < len(spoiled) < 10
     assert {(row["error_type"], row["verdict"]) for row in spoiled} == {("unreadable_result", "permanent")}
-    kept = next(iter(desk.home.root.glob("downloads/notes/2026-11-22.1/*.gz")))
-    assert len(gzip.decompress(kept.read_bytes()).splitlines()) == 10
+    kept = next(iter(desk.home.root.glob("downloads/notes/2026-11-22.1/*.zst")))
+    raw = kept.with_suffix("")
+    unpack(raw)
+    assert len(raw.read_bytes().splitlines()) == 10
 
 
 def test_the_key_never_follows_a_results_url(desk: Desk, workload: Workload, simulator: Simulator) -> None:

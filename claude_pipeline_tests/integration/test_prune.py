@@ -58,7 +58,7 @@ def test_raw_results_and_params_go_after_their_days(finished: Desk, workload: Wo
 
     assert done.files == {"downloads": 3, "params": 3}
     assert done.size_bytes > 0
-    assert files(finished, "chunks/**/*.jsonl") == files(finished, "downloads/**/*.gz") == []
+    assert files(finished, "chunks/**/*.jsonl") == files(finished, "downloads/**/*.zst") == []
     assert asked(finished, "SELECT count(*) FROM notes.results WHERE outcome = 'succeeded'") == [(25,)]
 
 
