@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.errors import RequestTooLarge
+from claude_pipeline.garbage import no_search
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.request import Request
 
@@ -142,7 +143,7 @@ def _fill(
     """Fill one chunk's params file; returns it, the request that did not fit, and the file's sha256."""
     chunk, digest = _Open(), hashlib.sha256()
     pending: Request | None = first
-    with path.open("wb", buffering=1 << 20) as file:
+    with path.open("wb", buffering=1 << 20) as file, no_search():
         while pending is not None:
             size_bytes = len(pending.params) + ENTRY_OVERHEAD_BYTES
             if size_bytes + BODY_OVERHEAD_BYTES > limit.bytes:

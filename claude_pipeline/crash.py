@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 VARIABLE = "CLAUDE_PIPELINE_CRASH_AT"
 PAUSE_VARIABLE = "CLAUDE_PIPELINE_PAUSE_AT"
 _passed: Counter[tuple[str, str]] = Counter()
+_counting = threading.Lock()
 _listener: Callable[[str], None] | None = None
 
 
@@ -31,9 +33,10 @@ def crash_point(name: str) -> None:
             continue
         target, _, nth = wanted.partition(":")
         if target == name:
-            _passed[variable, name] += 1
-            if _passed[variable, name] == int(nth or 1):
-                os.kill(os.getpid(), fate)
+            with _counting:  # batches are collected in several threads: none passes between counting and dying
+                _passed[variable, name] += 1
+                if _passed[variable, name] == int(nth or 1):
+                    os.kill(os.getpid(), fate)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from claude_pipeline.catalog import Lane
 from claude_pipeline.errors import ResultsIncomplete
+from claude_pipeline.garbage import no_search
 from claude_pipeline.result.schema import attempts_schema
 
 UNITS_PER_USD = 10_000_000_000
@@ -142,15 +143,16 @@ def parse_results(
     Raises:
         ResultsIncomplete: lines are missing, foreign or contradictory; download again. Or, `as_is`, none is the chunk's.
     """
-    lines = _Lines(facts, index.num_rows, as_is)
-    for line in raw:
-        if not line.isspace():
-            lines.take(line)
-    lines.check()
-    rows = _Rows(facts, reader, cost_units, verdict_of, as_is)
-    for document in lines.by_position:
-        rows.add(document)
-    return rows.parsed(index, lines.unreadable)
+    with no_search():
+        lines = _Lines(facts, index.num_rows, as_is)
+        for line in raw:
+            if not line.isspace():
+                lines.take(line)
+        lines.check()
+        rows = _Rows(facts, reader, cost_units, verdict_of, as_is)
+        for document in lines.by_position:
+            rows.add(document)
+        return rows.parsed(index, lines.unreadable)
 
 
 class _Lines:
@@ -181,14 +183,14 @@ class _Lines:
                 f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
             )
         known = self.by_position[position]
-        if known is not None and self._facts.lane == "realtime":
-            return
-        if known is not None and not _equal(known, document):
-            if self._as_is:
-                self._contradicted.add(position)
-                return
-            raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
         if known is not None:
+            if self._facts.lane == "realtime":
+                return
+            if not _equal(known, document):
+                if self._as_is:
+                    self._contradicted.add(position)
+                    return
+                raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
             self.read -= 1
         self.by_position[position] = document
 
@@ -231,16 +233,19 @@ class _Lines:
 
 
 class _Rows:
-    """Columns being filled, one value per request."""
+    """Rows being made, one per request."""
+
+    COLUMNS = (
+        "outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
+        "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message",
+    )  # fmt: skip
 
     def __init__(
         self, facts: AskedFacts, reader: OutputReader, cost_units: CostUnits, verdict_of: VerdictOf, as_is: bool
     ) -> None:
         self._facts, self._reader, self._cost_units, self._verdict_of = facts, reader, cost_units, verdict_of
         self._as_is = as_is
-        names = ("outcome", "verdict", "answer", "model", "stop_reason", "message_id", "input_tokens", "output_tokens",
-                 "cache_write_tokens", "cache_read_tokens", "cost_usd", "error_type", "error_message")  # fmt: skip
-        self._columns: dict[str, list[Any]] = {name: [] for name in names}
+        self._rows: list[tuple[Any, ...]] = []  # values of COLUMNS
         self._output: list[list[Any]] = []
         self._moments: list[datetime | None] = []  # of a journal's lines
         self._billed_at = facts.billed_at
@@ -274,24 +279,23 @@ class _Rows:
                 self._error("errored", UNKNOWN_TYPE, f"the API sent a result of the unknown type {unknown!r}")
 
     def _answer(self, message: Mapping[str, Any]) -> None:
-        content = message.get("content")
-        blocks = [_mapping(block) for block in content] if isinstance(content, list) else []
-        texts = [str(block.get("text") or "") for block in blocks if block.get("type") == "text"]
-        answer = "".join(texts) if texts else None
-        usage = _mapping(message.get("usage"))
-        model = str(message.get("model") or self._facts.model)
+        get = message.get
+        answer = _answer_text(get("content"))
+        usage = _mapping(get("usage"))
+        tokens = usage.get
+        model = str(get("model") or self._facts.model)
         values, wrong = self._reader.read(answer)
         units = self._cost_units(model, usage, self._billed_at)
         if wrong is not None:
             self.invalid += 1
         self._output.append(values)
-        self._append(
-            "succeeded", "answered", answer, model, _text(message.get("stop_reason")), _text(message.get("id")),
-            tokens_of(usage.get("input_tokens")), tokens_of(usage.get("output_tokens")),
-            tokens_of(usage.get("cache_creation_input_tokens")) or 0, tokens_of(usage.get("cache_read_input_tokens")) or 0,
+        self._rows.append((
+            "succeeded", "answered", answer, model, _text(get("stop_reason")), _text(get("id")),
+            tokens_of(tokens("input_tokens")), tokens_of(tokens("output_tokens")),
+            tokens_of(tokens("cache_creation_input_tokens")) or 0, tokens_of(tokens("cache_read_input_tokens")) or 0,
             None if units is None else units / UNITS_PER_USD,
             None if wrong is None else "invalid_output", wrong,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _error(self, outcome: str, kind: str, message: str) -> None:
         verdict = self._verdict_of(kind, message)
@@ -300,11 +304,7 @@ class _Rows:
         self._output.append(self._nothing)
         cost, tokens = (None, None) if kind in PAID_PERHAPS else (0.0, 0)  # unknown is not free
         billed = (tokens, tokens, tokens, tokens, cost)
-        self._append(outcome, verdict, None, self._facts.model, None, None, *billed, kind, message)
-
-    def _append(self, *values: Any) -> None:
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
+        self._rows.append((outcome, verdict, None, self._facts.model, None, None, *billed, kind, message))
 
     def parsed(self, index: pa.Table, unreadable: int) -> Parsed:
         facts, count = self._facts, index.num_rows
@@ -324,13 +324,15 @@ class _Rows:
             columns["answered_at"] = pa.array(self._moments, schema.field("answered_at").type)
         else:
             columns["custom_id"] = pa.array([f"{facts.tag}-{position}" for position in range(count)], pa.string())
-        outcomes = self._columns["outcome"]
+        by_column = zip(*self._rows, strict=True) if self._rows else [()] * len(self.COLUMNS)
+        values: dict[str, Sequence[Any]] = dict(zip(self.COLUMNS, by_column, strict=True))
+        outcomes = values["outcome"]
         columns["answer_source"] = pa.array([facts.lane if o == "succeeded" else None for o in outcomes], pa.string())
-        for name, values in self._columns.items():
-            columns[name] = pa.array(values, schema.field(name).type)
+        for name in self.COLUMNS:
+            columns[name] = pa.array(values[name], schema.field(name).type)
         for number, output in enumerate(self._reader.fields):
             columns[output.name] = pa.array([row[number] for row in self._output], output.type)
-        verdicts = Counter(self._columns["verdict"])
+        verdicts = Counter(values["verdict"])
         return Parsed(
             table=pa.Table.from_arrays([_plain(columns[name]) for name in schema.names], schema=schema),
             outcomes=Counter(outcomes),
@@ -343,6 +345,16 @@ class _Rows:
 
 def _plain(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _answer_text(content: Any) -> str | None:
+    """The texts of a message's content, joined; None where there is none."""
+    if type(content) is list and len(content) == 1:  # as nearly all are
+        block = content[0]
+        return str(block.get("text") or "") if type(block) is dict and block.get("type") == "text" else None
+    blocks = [_mapping(block) for block in content] if isinstance(content, list) else []
+    texts = [str(block.get("text") or "") for block in blocks if block.get("type") == "text"]
+    return "".join(texts) if texts else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

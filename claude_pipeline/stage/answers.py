@@ -106,13 +106,17 @@ class Pricing:
     def __init__(self, catalog: Catalog, model: str, lane: Lane) -> None:
         self._catalog, self._asked, self._lane = catalog, model, lane
         self._rates: dict[tuple[str, str | None, date], Any] = {}
+        self._at: datetime | None = None
+        self._day = date.min  # of `_at`: a batch's answers all have one moment
 
     def cost_units(self, model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
         """Cost in 1e-10 USD; None where the API reported no usage, or nobody knows when: unknown is not free."""
         billed, geo = billed_usage(usage), usage.get("inference_geo")
         if billed is None or at is None or not isinstance(geo, str | None):
             return None
-        rates = self._rates.get((model, geo, at.date())) or self._find(model, geo, at)
+        if at is not self._at:
+            self._at, self._day = at, at.date()
+        rates = self._rates.get((model, geo, self._day)) or self._find(model, geo, at)
         return int(rates.cost_units(billed))
 
     def _find(self, model: str, geo: str | None, at: datetime) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 import pyarrow as pa
 
@@ -21,6 +24,8 @@ from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.raw import PackBroken, pack, unpack
 from claude_pipeline.stage.reserve import kept_units
 from claude_pipeline.workload import Workload
+
+_End = Collected | ApiUnclear | ApiRefused  # of collecting one chunk
 
 
 @dataclass
@@ -47,27 +52,58 @@ def look(desk: Desk) -> Look:
 def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) -> Collection:
     """Collect every ended batch of a workload, or those of the chunks `keys`. Safe to repeat.
 
-    One process collects a workload at a time; a second one finds what is left.
+    One process collects a workload at a time; a second one finds what is left. As many batches as the desk has
+    collectors are collected side by side, so that one is downloaded while another is parsed or written.
     """
     found = Collection()
     with desk.ledger.lock(f"collect-{workload.name}", wait=True):
-        ended = desk.ledger.chunks(workload.name, states=[ChunkState.ENDED])
-        for done, chunk in enumerate(ended):
-            told("collecting", done, total=len(ended), unit="batches")
-            if keys is not None and chunk.partition_key not in keys:
-                continue
-            try:
-                found.done.append((chunk, collect_chunk(desk, workload, chunk)))
-            except ResultsIncomplete as incomplete:
-                way_out = (
-                    f"; if it stays so: `claude-pipeline reconcile --as-is {chunk.batch_id}` takes what can be read"
-                )
-                found.unclear.append((chunk, f"{incomplete}{way_out}"))
-            except ApiUnclear as unclear:
-                found.unclear.append((chunk, str(unclear)))
-            except ApiRefused as refused:
-                _without_results(desk, chunk, refused, found)
+        ended = [
+            chunk
+            for chunk in desk.ledger.chunks(workload.name, states=[ChunkState.ENDED])
+            if keys is None or chunk.partition_key in keys
+        ]
+        told("collecting", 0, total=len(ended), unit="batches")
+        with closing(_side_by_side(desk, workload, ended)) as ends:
+            for done, (chunk, end) in enumerate(ends, start=1):
+                match end:
+                    case Collected():
+                        found.done.append((chunk, end))
+                    case ResultsIncomplete():
+                        way_out = f"`claude-pipeline reconcile --as-is {chunk.batch_id}` takes what can be read"
+                        found.unclear.append((chunk, f"{end}; if it stays so: {way_out}"))
+                    case ApiUnclear():
+                        found.unclear.append((chunk, str(end)))
+                    case ApiRefused():
+                        _without_results(desk, chunk, end, found)
+                    case _:
+                        assert_never(end)
+                told("collecting", done, total=len(ended), unit="batches")
     return found
+
+
+def _side_by_side(
+    desk: Desk, workload: Workload, chunks: Sequence[ChunkRow]
+) -> Generator[tuple[ChunkRow, _End], None, None]:
+    """Each chunk with how collecting it ended, in order. Another error of one lets those that have begun end, begins no
+    other, and is raised."""
+    if desk.collectors == 1 or len(chunks) < 2:
+        yield from ((chunk, _end_of(desk, workload, chunk)) for chunk in chunks)
+        return
+    desk.client.connected()  # its client is made once, here
+    threads = ThreadPoolExecutor(desk.collectors, "collect")
+    try:
+        running = [threads.submit(_end_of, desk, workload, chunk) for chunk in chunks]
+        for chunk, future in zip(chunks, running, strict=True):
+            yield chunk, future.result()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_of(desk: Desk, workload: Workload, chunk: ChunkRow) -> _End:
+    try:
+        return collect_chunk(desk, workload, chunk)
+    except (ApiUnclear, ApiRefused) as problem:
+        return problem
 
 
 def _without_results(desk: Desk, chunk: ChunkRow, refused: ApiRefused, found: Collection) -> None:

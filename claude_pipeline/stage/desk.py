@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Desk:
     clock: Clock = utc_now
     messages: Connect = connect_async  # makes the client of the real-time lane, in the loop that uses it
     waits: Waits = USUAL  # of the real-time lane
+    collectors: int = 1  # how many ended batches are collected side by side
 
     @property
     def home(self) -> Home:
@@ -48,6 +50,11 @@ class Desk:
 
     def path(self, relative: str) -> Path:
         return self.home.absolute(relative)
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -73,6 +80,6 @@ def open_desk(
     used = client or BatchClient()
     with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
         try:
-            yield Desk(chosen, ledger, load(chosen.catalog), used, clock, messages)
+            yield Desk(chosen, ledger, load(chosen.catalog), used, clock, messages, collectors=_cores())
         finally:
             used.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import orjson
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Origin
 from claude_pipeline.errors import DatasetInvalid, PromptInvalid
-from claude_pipeline.request import Rejection
+from claude_pipeline.garbage import no_search
+from claude_pipeline.request import Rejection, Request
 from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.question import metadata_of
 from claude_pipeline.stage.render import Maker, all_made
@@ -49,46 +51,32 @@ def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, f
     } | metadata_of(workload)
     with pq.ParquetWriter(path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True) as writer:
         for batch in all_made(records, maker):
-            columns: list[list[object]] = [[] for _ in PLAN]
-            for made in batch:
-                made = fit.checked(made)
-                fault = origin.faults.get(made.row)
-                if fault is not None:
-                    made = Rejection(made.row, made.record_id, *fault)
-                refused = isinstance(made, Rejection)
-                rejected += refused
-                seen += 1
-                if isinstance(made, Rejection) and made.code == "too_much_work":
-                    runaways += 1
-                    _refuse_runaway(made, runaways, seen, workload, most=workload.max_reject_ratio * total)
-                values = (
-                    (
-                        made.row,
-                        made.record_id,
-                        None,
-                        made.code,
-                        f"{origin.place_of(made.row)}: {made.detail}",
-                        None,
-                        None,
-                        [],
-                    )
-                    if isinstance(made, Rejection)
-                    else (
-                        made.row,
-                        made.record_id,
-                        made.fingerprint,
-                        None,
-                        None,
-                        len(made.params),
-                        made.model,
-                        made.further,
-                    )
-                )
-                for column, value in zip(columns, values, strict=True):
-                    column.append(value)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
+            with no_search():
+                rows = []
+                for made in batch:
+                    made = fit.checked(made)
+                    fault = origin.faults.get(made.row)
+                    if fault is not None:
+                        made = Rejection(made.row, made.record_id, *fault)
+                    seen += 1
+                    if isinstance(made, Rejection):
+                        rejected += 1
+                        if made.code == "too_much_work":
+                            runaways += 1
+                            _refuse_runaway(made, runaways, seen, workload, most=workload.max_reject_ratio * total)
+                    rows.append(_row(made, origin))
+                columns: Iterable[Sequence[object]] = zip(*rows, strict=True) if rows else [()] * len(PLAN)
+                arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PLAN))
     return rejected
+
+
+def _row(made: Request | Rejection, origin: Origin) -> tuple[object, ...]:
+    """The values of PLAN's columns."""
+    row, record_id = made.row, made.record_id
+    if isinstance(made, Rejection):
+        return row, record_id, None, made.code, f"{origin.place_of(row)}: {made.detail}", None, None, ()
+    return row, record_id, made.fingerprint, None, None, len(made.params), made.model, made.further
 
 
 def _refuse_runaway(made: Rejection, runaways: int, seen: int, workload: Workload, *, most: float) -> None:

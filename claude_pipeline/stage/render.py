@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import record_batches
+from claude_pipeline.garbage import no_search
 from claude_pipeline.progress import told
 from claude_pipeline.request import NoMoment, Prompt, Rejection, Request
 
@@ -29,7 +30,8 @@ def all_made(records: Path, maker: Maker) -> Iterator[list[Request | Rejection]]
     """Every record's request or rejection, a batch at a time."""
     row, total = 0, pq.read_metadata(records).num_rows
     for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
-        made = [maker.make(row + i, record_id, record) for i, (record_id, record) in enumerate(_rows(batch))]
+        with no_search():
+            made = [maker.make(row + i, record_id, record) for i, (record_id, record) in enumerate(_rows(batch))]
         row += batch.num_rows
         yield made
         told("rendering", row, total=total, unit="records")

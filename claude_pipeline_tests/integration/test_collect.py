@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from claude_pipeline.crash import told
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.simulator import Simulator
@@ -125,10 +128,9 @@ def test_an_unreadable_line_costs_its_record_only_and_its_raw_text_is_kept(
     spoiled = [row for row in attempts(desk, workload) if row["outcome"] == "errored"]
     assert 0 < len(spoiled) < 10
     assert {(row["error_type"], row["verdict"]) for row in spoiled} == {("unreadable_result", "permanent")}
-    kept = next(iter(desk.home.root.glob("downloads/notes/2026-11-22.1/*.zst")))
-    raw = kept.with_suffix("")
-    unpack(raw)
-    assert len(raw.read_bytes().splitlines()) == 10
+    kept = next(iter(desk.home.root.glob("downloads/notes/2026-11-22.1/*.jsonl.zst")))
+    unpack(kept.with_suffix(""))
+    assert len(kept.with_suffix("").read_bytes().splitlines()) == 10
 
 
 def test_the_key_never_follows_a_results_url(desk: Desk, workload: Workload, simulator: Simulator) -> None:
@@ -266,3 +268,49 @@ def test_a_changed_index_is_never_joined(desk: Desk, workload: Workload, simulat
 def test_a_look_asks_the_api_nothing_when_nothing_is_in_flight(desk: Desk, simulator: Simulator) -> None:
     look(desk)
     assert simulator.invoice()["calls"] == {}
+
+
+# Several batches, side by side.
+
+
+@pytest.fixture
+def three(desk: Desk, tmp_path: Path, simulator: Simulator) -> tuple[Desk, Workload]:
+    """A desk with three collectors, and three batches that have ended."""
+    workload = workload_over(tmp_path, [note(n) for n in range(30)])
+    ended_batches(desk, workload, simulator)
+    return replace(desk, collectors=3), workload
+
+
+def test_batches_are_downloaded_while_others_are_parsed_and_written(three: tuple[Desk, Workload]) -> None:
+    desk, workload = three
+    together = Barrier(3, timeout=30)  # that none passes before all are there
+
+    def meet(point: str) -> None:
+        if point == "collect.after_download":
+            together.wait()
+
+    with told(meet):
+        found = collect(desk, workload)
+    assert [chunk.key for chunk, _ in found.done] == ["r1-0001", "r1-0002", "r1-0003"]
+    assert states(desk, workload) == ["done"] * 3
+    assert len(attempts(desk, workload)) == 30
+
+
+def test_one_that_has_no_results_keeps_no_other_back(three: tuple[Desk, Workload], simulator: Simulator) -> None:
+    desk, workload = three
+    simulator.faults.add(kind="status", endpoint="results", status=500, count=1)
+    found = collect(desk, workload)
+    assert (len(found.done), len(found.unclear)) == (2, 1)
+    assert sorted(states(desk, workload)) == ["done", "done", "ended"]
+    assert len(collect(desk, workload).done) == 1
+
+
+def test_an_error_is_raised_when_those_that_have_begun_are_done(three: tuple[Desk, Workload]) -> None:
+    desk, workload = three
+    chunk = desk.ledger.chunks("notes")[0]
+    desk.path(chunk.index_path).write_bytes(b"")
+    with pytest.raises(LedgerDamaged, match="sha256 differs"):
+        collect(desk, workload)
+    assert states(desk, workload)[0] == "ended"
+    assert set(states(desk, workload)[1:]) <= {"done", "ended"}
+    assert list(desk.home.root.rglob("*.tmp")) == []
