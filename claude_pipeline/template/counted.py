@@ -20,10 +20,8 @@ ITEM = 200  # units of one item of a list or a mapping that is looked at
 POWER_BITS_MAX = 4_000  # of an integer power; Python writes no longer ones
 SCOPE = ("_loop_vars", "_block_vars")  # what Jinja gives a call beside its arguments
 # These look at no more than one item, or at none: paid as a step.
-GLANCES = frozenset(
-    {"attr", "callable", "count", "d", "default", "defined", "first", "get", "items", "keys", "last", "length",
-     "mapping", "none", "number", "sequence", "string", "undefined", "values"}
-)  # fmt: skip
+GLANCES = frozenset({"attr", "count", "d", "default", "first", "get", "items", "keys", "last", "length", "values"})
+TEST_GLANCES = frozenset({"callable", "defined", "mapping", "none", "number", "sequence", "string", "undefined"})
 # Statements that gather text before it reaches the prompt.
 BUFFERED = (nodes.Macro, nodes.CallBlock, nodes.AssignBlock, nodes.FilterBlock, nodes.For)
 AnyCall = Callable[..., Any]
@@ -47,9 +45,13 @@ class Counted(Plain):
         super().__init__(counted)
         buffered = any(not isinstance(node, nodes.For) or node.recursive for node in tree.find_all(BUFFERED))
         self.data_size = sum(len(data.data) for data in tree.find_all(nodes.TemplateData))
-        self.filters = {name: self._bounded(name, cast(AnyCall, function)) for name, function in self.filters.items()}
+        self.filters = {
+            name: self._bounded(name, cast(AnyCall, function), GLANCES) for name, function in self.filters.items()
+        }
         self.filters |= {"~": self.joined, "~steps": self.steps, "~seen": self.seen}
-        self.tests |= {name: self._bounded(name, cast(AnyCall, function)) for name, function in self.tests.items()}
+        self.tests |= {
+            name: self._bounded(name, cast(AnyCall, function), TEST_GLANCES) for name, function in self.tests.items()
+        }
 
     def rewrite(self, tree: nodes.Template) -> None:
         Counting().visit(tree)
@@ -132,7 +134,7 @@ class Counted(Plain):
                 self.spend(formatted(left, right if isinstance(right, tuple) else (right,), self.size))
         return self._born(super().call_binop(context, operator, left, right))
 
-    def _bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _bounded(self, name: str, function: AnyCall, glances: frozenset[str]) -> AnyCall:
         """A filter or a test that pays for what it looks at and for what it makes."""
         skipped = passed(function)
 
@@ -148,7 +150,7 @@ class Counted(Plain):
             self.spend(growth(name, own, kwargs, self.size))
             return self._born(function(*args[:skipped], *own, **kwargs))
 
-        return glance if name in GLANCES else bounded
+        return glance if name in glances else bounded
 
     def _born(self, value: Any) -> Any:
         """A new value, paid for: so no later look at it can cost more than the budget."""

@@ -70,6 +70,7 @@ RUNAWAYS: list[Any] = [
     pytest.param("{% for i in range(90000) %}{% if 'z' in big %}{% endif %}{% endfor %}", id="searching-in-a-loop"),
     pytest.param("{% for i in range(90000) %}{% if big[1:] %}{% endif %}{% endfor %}", id="slicing-in-a-loop"),
     pytest.param("{% for i in range(90000) %}{% if big | upper %}{% endif %}{% endfor %}", id="filtering-in-a-loop"),
+    pytest.param("{% set l = [big] * 20 %}{% for i in range(90000) %}{% if l | string %}{% endif %}{% endfor %}", id="text-of-a-list-in-a-loop"),
     pytest.param("{% for i in range(90000) %}{% if big.split('y') %}{% endif %}{% endfor %}", id="calling-in-a-loop"),
 ]  # fmt: skip
 
