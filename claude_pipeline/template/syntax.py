@@ -10,6 +10,7 @@ from claude_pipeline.errors import PromptInvalid
 
 TEMPLATE_CHARACTERS_MAX = 1_000_000
 NODES_MAX = 20_000  # of a template; compiling takes 0.1 ms each
+NESTING_MAX = 45  # Jinja folds constants again at each level, and what that costs doubles with every few
 PLAIN_NODES_MAX = 2_000
 PLAIN_JOINS_MAX = 2  # each may make a text as many times as long as
 PLAIN_JOIN_CHARACTERS_MAX = 10
@@ -39,11 +40,23 @@ def parsed(source: str, place: str) -> nodes.Template:
     count = sum(1 for _ in tree.find_all(nodes.Node))
     if count > NODES_MAX:
         raise PromptInvalid(f"{place}: has {count:,} parts; a template has at most {NODES_MAX:,}")
+    if _is_deeper(tree, NESTING_MAX):
+        raise PromptInvalid(f"{place}: is nested more than {NESTING_MAX} deep; write it flatter")
     for node in tree.find_all(nodes.Node):
         refused = _refused(node)
         if refused is not None:
             raise PromptInvalid(f"{place} line {node.lineno}: {refused}")
     return tree
+
+
+def _is_deeper(node: nodes.Node, most: int) -> bool:
+    """Whether parts stand in each other more than `most` deep, level by level."""
+    level = [node]
+    for _ in range(most):
+        level = [inner for outer in level for inner in outer.iter_child_nodes()]
+        if not level:
+            return False
+    return True
 
 
 def _refused(node: nodes.Node) -> str | None:

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
 from claude_pipeline.errors import PromptInvalid
@@ -16,9 +15,6 @@ from claude_pipeline.request import Rejection, Request, RequestMaker, constant_h
 from claude_pipeline_tests.factory import make_workload
 from claude_pipeline_tests.fuzz.claim import SECONDS_MAX, claim
 from claude_pipeline_tests.fuzz.value import CANARY, FLOATS, MARKED, SCALARS, WHOLE, WIDE, nested
-
-# What bounds a template comes with this module; without it some of these would take hours.
-pytest.importorskip("claude_pipeline.template", reason="templates are not bounded yet")
 
 COLUMNS = ("id", "text", "stars", "tags", "größe", "range", "loop", "self", "a b")
 PROMPT_CHARACTERS_MAX = 20_000_000

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.request import Prompt
-from claude_pipeline.template import Unusable
+from claude_pipeline.template import Template, Unusable
 
 RECORD: dict[str, Any] = {
     "text": "x\t,a\n" * 2_000,
@@ -109,6 +110,13 @@ def test_what_prompts_do_stays_within_the_bound(template: str, length: int) -> N
 def test_the_budget_is_each_records_own() -> None:
     prompt = Prompt("{% for i in range(90000) %}{% endfor %}{{ n }}", RECORD)
     assert [prompt.render(RECORD) for _ in range(4)] == ["7"] * 4
+
+
+@pytest.mark.parametrize("template", ["{{ " + "[" * 100 + "text" + "]" * 100 + " }}", "{{ " + "-" * 200 + "1 }}"])
+def test_a_template_nested_too_deeply_is_refused_before_it_is_compiled(template: str) -> None:
+    """Jinja folds constants at each level again: a hundred of them did not end."""
+    with pytest.raises(PromptInvalid, match="is nested more than 45 deep; write it flatter"):
+        Template(template, str)
 
 
 def test_a_macro_in_itself_ends() -> None:
