@@ -7,6 +7,7 @@ ClaudePipelineError
 │   │   └── DuplicateIds            two records carry one id
 │   ├── PromptInvalid           the template, or a column it asks for
 │   ├── SettingInvalid          an environment variable or flag
+│   ├── HomeUnsafe              a path of the home leads out of it
 │   └── CatalogMissing          a model, price or tier the catalogue does not know
 ├── RequestTooLarge         one request alone passes the limit of a batch
 ├── LedgerError             the ledger refuses
@@ -102,6 +103,10 @@ class PromptInvalid(UsageError):
 
 class SettingInvalid(UsageError):
     """An environment variable or a flag holds something unusable."""
+
+
+class HomeUnsafe(UsageError):
+    """A path that should lie in the home leads out of it, by a symbolic link or by `..`."""
 
 
 class CatalogMissing(UsageError):

@@ -3,6 +3,10 @@
 A file is written under a temporary name in its own folder, fsynced, then renamed: a reader never
 sees half a file, and a crash leaves at most a `*.tmp` that `sweep` removes. `Home` is the one
 place that knows paths, so that a bucket can take the folder's place later.
+
+Records and answers lie here, so folders are 0700 and files 0600, whatever the umask. For a group:
+`chgrp GROUP home; chmod 2750 home`. Below a folder with that bit (setgid) both are as open as the umask
+lets them be, and the kernel hands the group on.
 """
 
 from __future__ import annotations
@@ -10,18 +14,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from claude_pipeline.errors import UsageError
 
+from claude_pipeline.errors import HomeUnsafe
+
 TEMPORARY_SUFFIX = ".tmp"
 READ_BYTES = 1 << 20
 STALE_TEMPORARY_SECONDS = 24 * 3600
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+PRIVATE_UMASK = 0o077  # for processes of ours whose files other programs write
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Home:
 
     @property
     def warehouse_versions(self) -> Path:
-        return self.root / "warehouse"
+        return self._inside("warehouse")
 
     @property
     def backups(self) -> Path:
@@ -58,61 +67,96 @@ class Home:
 
     def token_counts(self, workload: str) -> Path:
         """Tokens that the API counted, by fingerprint."""
-        return self.root / "estimates" / f"{workload}.json"
+        return self._inside("estimates", f"{workload}.json")
 
     def lock(self, name: str) -> Path:
         return self.root / "locks" / f"{name}.lock"
 
     def scratch(self) -> Path:
         """A folder for what need not outlive the process (DuckDB spills, transcoded input)."""
-        folder = self.root / "scratch"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return make_folder(self.root / "scratch")
 
     def snapshot(self, workload: str, snapshot: str) -> Path:
-        return self.root / "snapshots" / workload / f"{snapshot}.parquet"
+        return self._inside("snapshots", workload, f"{snapshot}.parquet")
 
     def requests(self, workload: str, snapshot: str, name: str) -> Path:
         """`name` is a chunk's file (`r1-0001.parquet`, `.jsonl`) or `plan-<n>.parquet`."""
-        return self.root / "chunks" / workload / snapshot / name
+        return self._inside("chunks", workload, snapshot, name)
 
     def download(self, workload: str, snapshot: str, name: str) -> Path:
-        return self.root / "downloads" / workload / snapshot / name
+        return self._inside("downloads", workload, snapshot, name)
 
     def journal(self, workload: str, snapshot: str, name: str) -> Path:
         """Where the real-time lane appends each answer before it counts."""
-        return self.root / "journals" / workload / snapshot / name
+        return self._inside("journals", workload, snapshot, name)
 
     def results(self, workload: str, snapshot: str, name: str) -> Path:
-        return self.root / "results" / workload / snapshot / name
+        return self._inside("results", workload, snapshot, name)
 
     def merged(self, workload: str, snapshot: str, name: str) -> Path:
-        return self.root / "merged" / workload / snapshot / name
+        return self._inside("merged", workload, snapshot, name)
 
     def report(self, workload: str, name: str) -> Path:
         """`name` is a snapshot, or `index` for the page of the workload itself."""
-        return self.root / "reports" / workload / f"{name}.html"
+        return self._inside("reports", workload, f"{name}.html")
 
     def relative(self, path: Path) -> str:
         """The form kept in the ledger, so that a home can be moved as a whole."""
         return path.relative_to(self.root).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        return self.root / relative
+        """Raises HomeUnsafe where the path, or a symbolic link in it, leads out of the home."""
+        return self._inside(relative)
+
+    def _inside(self, *parts: str) -> Path:
+        path = self.root.joinpath(*parts)
+        found = path.resolve()
+        if not found.is_relative_to(self.root.resolve()):
+            raise HomeUnsafe(
+                f"{path} leads out of the home, to {found}: nothing is read or written there; move the whole home, or "
+                "mount the other disk in that place"
+            )
+        return path
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and what of its parents is missing, closed to others; below one of a group's, as the umask has it."""
+    if not folder.is_dir():
+        parent = make_folder(folder.parent)
+        folder.mkdir(mode=0o777 if is_of_a_group(parent) else FOLDER_MODE, exist_ok=True)
+    return folder
+
+
+def is_of_a_group(folder: Path) -> bool:
+    """Whether someone gave the folder to a group on purpose: by its setgid bit, which nothing sets by itself."""
+    return bool(folder.stat().st_mode & stat.S_ISGID)
+
+
+def make_file(path: Path) -> Path:
+    """An empty file, closed to others, where there is none; whoever opens it next need not care."""
+    mode = 0o666 if is_of_a_group(make_folder(path.parent)) else FILE_MODE
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode))
+    return path
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, *, private: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it to `path`.
 
     On an error the temporary file is removed and `path` is untouched. The file may also be
-    written by another library (DuckDB, pyarrow): it is fsynced by name.
+    written by another library (DuckDB, pyarrow): it is fsynced by name. `private=False` is for what a
+    person has put elsewhere with `--to`: as open as the umask lets it be.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if private:
+        make_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         yield temporary
         with temporary.open("rb") as file:
+            if private and not is_of_a_group(path.parent):
+                os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
@@ -155,16 +199,25 @@ def sha256_of(path: Path) -> str:
 def sweep(home: Home, *, older_than_seconds: float = STALE_TEMPORARY_SECONDS) -> int:
     """Remove what a crash left behind: temporary files, snapshots half taken, scratch; returns how many files."""
     removed = 0
+    for path in temporary_files(home, older_than_seconds=older_than_seconds):
+        try:
+            path.unlink()
+            removed += 1
+        except FileNotFoundError:  # its owner lives, and is done with it
+            continue
+    return removed
+
+
+def temporary_files(home: Home, *, older_than_seconds: float = STALE_TEMPORARY_SECONDS) -> list[Path]:
+    """What `sweep` would remove."""
+    found = []
     horizon = time.time() - older_than_seconds
     for folder, _, names in os.walk(home.root):
         for path in (Path(folder, name) for name in names if _is_temporary(home, Path(folder, name))):
-            try:
+            with suppress(FileNotFoundError):
                 if path.stat().st_mtime < horizon:
-                    path.unlink()
-                    removed += 1
-            except FileNotFoundError:  # its owner lives, and is done with it
-                continue
-    return removed
+                    found.append(path)
+    return found
 
 
 def _is_temporary(home: Home, path: Path) -> bool:

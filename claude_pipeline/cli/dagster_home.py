@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from claude_pipeline.home import Home, written
+from claude_pipeline.home import Home, make_folder, written
 from claude_pipeline.ledger.lock import FileLocks, hold
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ retention:
 def dagster_home(home: Home) -> Path:
     """`$DAGSTER_HOME` where it is set, else the embedded one; its dagster.yaml is made when missing."""
     folder = Path(os.environ.get("DAGSTER_HOME") or home.dagster)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     if not (folder / "dagster.yaml").exists():
         with written(folder / "dagster.yaml") as temporary:
             temporary.write_text(DAGSTER_YAML, encoding="utf-8")

@@ -78,12 +78,13 @@ def _forget_the_real_world() -> None:
 def _fresh(root: Path) -> None:
     """An empty demo home; refuses to empty a folder that no demo made."""
     from claude_pipeline.errors import UsageError
+    from claude_pipeline.home import make_folder
 
     marker = root / ".demo"
     if root.exists() and any(root.iterdir()) and not marker.exists():
         raise UsageError(f"{root} is not empty and no demo made it; give --home another folder")
     shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    make_folder(root)
     marker.touch()
 
 

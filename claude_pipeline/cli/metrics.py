@@ -58,7 +58,7 @@ def _write(text: bytes, to: Path) -> None:
         click.echo(text, nl=False)
         return
     try:
-        with written(to) as temporary:
+        with written(to, private=False) as temporary:  # another user's exporter reads it
             temporary.write_bytes(text)
     except OSError as error:
         raise UsageError(f"--to: {to} cannot be written ({error.strerror})") from None

@@ -52,7 +52,7 @@ def command(workload: str, home: Path | None, snapshot: str | None, against: str
         facts = read_snapshot(desk, chosen, found, choose_other(desk, chosen, found, against))
         page = snapshot_page(replace(facts, index=to is None))
         target = to or settings.home.report(chosen.name, found.id)
-        with written(target) as temporary:
+        with written(target, private=to is None) as temporary:
             temporary.write_text(page, encoding="utf-8")
         click.echo(f"report of {chosen.name} {found.id}: {target}")
         if to is None:

@@ -30,7 +30,7 @@ from claude_pipeline.dataset.query_table import query_table
 from claude_pipeline.dataset.source import find_files
 from claude_pipeline.dataset.table import RECORD_ID, ROWS_PER_BATCH, Table
 from claude_pipeline.errors import DatasetInvalid
-from claude_pipeline.home import sha256_of, written
+from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.progress import told
 from claude_pipeline.workload import Workload
 
@@ -65,7 +65,7 @@ def take_snapshot(workload: Workload, path: Path, *, scratch: Path) -> SnapshotF
         DatasetInvalid: the dataset cannot be read as declared; the message never quotes a record.
         DuplicateIds: two records carry one id.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
+    make_folder(scratch)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="snapshot-") as folder, written(path) as temporary:
         table = _open(workload, Path(folder))
         columns = tuple(table.schema.names)

@@ -33,7 +33,7 @@ import orjson
 
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.home import sync_folder
+from claude_pipeline.home import FILE_MODE, make_file, sync_folder
 from claude_pipeline.lane.group_sync import GroupSync
 from claude_pipeline.lane.reply import Fate, Reply
 
@@ -74,8 +74,8 @@ class Journal:
             LedgerDamaged: it is the journal of another chunk.
         """
         new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        make_file(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         try:
             journal = cls(path, key, requests, descriptor)
             journal._replay(line_bytes_max)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from claude_pipeline.errors import LedgerOutdated
+from claude_pipeline.home import FILE_MODE, make_file
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.record import Stop
 from claude_pipeline.ledger.store import Store
@@ -119,7 +120,7 @@ class AccountMoves(Store):
     def put_mark(self, intent_id: int) -> None:
         """Note on disk, beside the ledger, that this intent was made; durable before its POST leaves."""
         line = f"{self.id} {intent_id:020d}\n".encode()
-        descriptor = os.open(self.mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(make_file(self.mark), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
             os.pwrite(descriptor, line, 0)  # always the same length: never half a mark
             os.ftruncate(descriptor, len(line))

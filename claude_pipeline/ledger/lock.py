@@ -19,6 +19,7 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from claude_pipeline.home import FILE_MODE, make_file
 from claude_pipeline.ledger.connection import BUSY_TIMEOUT_MS, told
 
 # A bigint key is shown as its two halves; 1 tells it from a pair of keys.
@@ -53,9 +54,8 @@ class FileLocks:
         self._folder = folder
 
     def held(self, name: str, *, wait: bool) -> Iterator[Hold]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{name}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = make_file(self._folder / f"{name}.lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import ProgrammingError
 
 from claude_pipeline.errors import LedgerDamaged, LedgerError, LedgerUnreachable, UsageError
+from claude_pipeline.home import make_file, make_folder
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.connection import become_writer, first_line, make_engine, name_of, parsed_url, told
 from claude_pipeline.ledger.lock import AdvisoryLocks, FileLocks, Hold, Locks, hold
@@ -30,7 +31,7 @@ class Store:
             with self._reading() as connection:
                 found = version_of(connection)
             if found != VERSION:
-                locks_folder.mkdir(parents=True, exist_ok=True)
+                make_folder(locks_folder)
                 with hold(FileLocks(locks_folder), "migrate", wait=True), self._writing() as connection:
                     migrate(connection)
         except ProgrammingError as error:
@@ -54,7 +55,10 @@ class Store:
         parsed = parsed_url(url) if url else URL.create("sqlite", database=str(path))
         if parsed.get_backend_name() == "sqlite":
             path = Path(parsed.database or "")
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent)
+            if not path.exists() and parsed.database and not parsed.database.startswith((":", "file:")):
+                with suppress(OSError):  # SQLite says it better
+                    make_file(path)  # it would let everybody read it; what it makes beside it is as open as this
         engine = make_engine(parsed)
         try:
             return cls(engine, path.parent / "locks")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from claude_pipeline.catalog import Catalog, load
 from claude_pipeline.errors import SettingInvalid
-from claude_pipeline.home import Home
+from claude_pipeline.home import Home, make_folder
 from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.lane.waits import USUAL, Waits
@@ -72,7 +72,7 @@ def open_desk(
     """
     chosen = settings or Settings.from_environment()
     try:
-        chosen.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(chosen.home.root)
     except OSError as error:
         raise SettingInvalid(
             f"the home {chosen.home.root} cannot be used ({error.strerror}); name a folder with --home or CLAUDE_PIPELINE_HOME"

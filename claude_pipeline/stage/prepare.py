@@ -16,7 +16,7 @@ from claude_pipeline.cache import choose as choose_cache
 from claude_pipeline.crash import crash_point
 from claude_pipeline.dataset import Origin, columns_of, take_snapshot
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.home import sha256_of, written
+from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
 from claude_pipeline.result import Measure, check_names
 from claude_pipeline.stage.check import check_conditions, check_model
@@ -70,7 +70,7 @@ def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, 
     """Take a snapshot; equal records to the partition's last one are that one. And where its rows came from now."""
     pattern = desk.home.snapshot(workload.name, "{id}")
     fresh = desk.home.snapshot(workload.name, f".{partition}.fresh")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(fresh.parent)
     taken = take_snapshot(workload, fresh, scratch=desk.home.scratch())
     try:
         check_names(workload, [name for name in taken.columns if name != "record_id"])

@@ -143,7 +143,7 @@ def _tables(duck: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, str]]:
 def _duckdb(home: Home, target: Path) -> Copied:
     """Tables of the rows; what is made of them stays a view of them."""
     tables = rows = 0
-    with written(target) as temporary, _opened(home, home.scratch()) as duck:
+    with written(target, private=False) as temporary, _opened(home, home.scratch()) as duck:
         duck.execute(f"ATTACH {literal(str(temporary))} AS copy (STORAGE_VERSION {literal(STORAGE_VERSION)})")
         duck.execute("CREATE SCHEMA copy.ops")
         for statement in _types(duck):

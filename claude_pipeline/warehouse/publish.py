@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.crash import crash_point
-from claude_pipeline.home import Home, sync_folder, written
+from claude_pipeline.home import Home, make_folder, sync_folder, written
 from claude_pipeline.result import Measure, attempts_schema, comments_of
 from claude_pipeline.sql import QUIET, identifier, literal
 from claude_pipeline.warehouse.ops import OPS, SLA, STAGED, OpsTable, stage
@@ -47,8 +47,7 @@ def build(contents: Contents, home: Home, version: int) -> Path:
     An existing file of that version is one whose publication was never recorded: it is replaced.
     """
     target = home.warehouse_versions / f"v{version}.duckdb"
-    scratch = home.scratch() / f"publish-{version}"
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch = make_folder(home.scratch() / f"publish-{version}")
     try:
         with written(target) as temporary:
             _write(contents, temporary, scratch, home)
