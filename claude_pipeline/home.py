@@ -22,9 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from claude_pipeline.errors import UsageError
-
-from claude_pipeline.errors import HomeUnsafe
+from claude_pipeline.errors import HomeUnsafe, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
 READ_BYTES = 1 << 20

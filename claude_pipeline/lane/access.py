@@ -1,7 +1,8 @@
 """The key and the address: where they come from, whether they may be used, and the SDK's clients over them.
 
 The only module that sees the key. Both clients come with the SDK's retries (a lost answer may hide what
-was paid), redirects (they would take the key elsewhere) and telemetry off.
+was paid), redirects (they would take the key elsewhere) and telemetry off, and its log keeps to INFO:
+at DEBUG it writes each request's body, which are records.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from claude_pipeline.settings import is_loopback
 if TYPE_CHECKING:
     import anthropic
 
+MASK = "********"
+SECRET_HEADERS = ("authorization", "x-api-key")
+SECRET_LETTERS = 8  # what is shorter is no key, and would be found in every word
+TALKATIVE = ("anthropic", "httpx2")
 CONNECTIONS_MAX = 4096  # of the real-time lane; its queue holds back long before, and without a number aiohttp says 100
 IDLE_SECONDS = 5.0  # then a connection is closed: a POST on one that the server gives up just then would be lost
 
@@ -32,7 +37,7 @@ def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic
     arguments = _arguments(environment)
     import anthropic
 
-    _hold_back_logs()
+    _keep_quiet()
     return anthropic.Anthropic(**arguments, http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
 
 
@@ -42,18 +47,10 @@ def connect_async(environment: Mapping[str, str] | None = None) -> anthropic.Asy
     import anthropic
     import httpx2
 
-    _hold_back_logs()
+    _keep_quiet()
     limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
     http = anthropic.DefaultAioHttpClient(follow_redirects=False, limits=limits)
     return anthropic.AsyncAnthropic(**arguments, http_client=http)
-
-
-def _hold_back_logs() -> None:
-    """The SDK's debug log, which ANTHROPIC_LOG=debug asks for, holds the texts of records; its info log does not."""
-    for name in ("anthropic", "httpx2"):
-        logger = logging.getLogger(name)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.setLevel(logging.INFO)
 
 
 def check_access(key: str, base_url: str | None) -> None:
@@ -82,6 +79,23 @@ def check_access(key: str, base_url: str | None) -> None:
         raise SettingInvalid(
             f"ANTHROPIC_BASE_URL is http://{parts.hostname}: the key would travel in clear; use https://"
         )
+
+
+def without_key(text: str, headers: Mapping[str, str]) -> str:
+    """What the API, or whatever stands before it, says to a request with those headers: it may echo the key."""
+    for name in SECRET_HEADERS:
+        secret = headers.get(name, "").removeprefix("Bearer ").strip()
+        if len(secret) >= SECRET_LETTERS:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def _keep_quiet() -> None:
+    """After the SDK's import, which sets its loggers to what ANTHROPIC_LOG asks for."""
+    for name in TALKATIVE:
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
 
 
 def _arguments(environment: Mapping[str, str] | None) -> dict[str, Any]:

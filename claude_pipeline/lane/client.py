@@ -18,7 +18,7 @@ import orjson
 
 from claude_pipeline.chunk import Body
 from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRefused, in_short
-from claude_pipeline.lane.access import connect
+from claude_pipeline.lane.access import connect, without_key
 from claude_pipeline.lane.api_error import Verdict, verdict_of
 from claude_pipeline.lane.headers import retry_after_seconds
 from claude_pipeline.ledger import BatchId, BatchSeen
@@ -313,7 +313,7 @@ def _reason(error: anthropic.APIStatusError) -> str:
     if 300 <= error.status_code < 400:
         host = error.response.headers.get("location", "").partition("://")[2].partition("/")[0]
         return f"a redirect to {in_short(host) or 'another place'}, which is not followed; check ANTHROPIC_BASE_URL"
-    return in_short(_text(error.api_message)) or "no reason given"
+    return in_short(without_key(_text(error.api_message), error.request.headers)) or "no reason given"
 
 
 def _type_of(status: int) -> str:

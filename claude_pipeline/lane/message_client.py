@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from claude_pipeline.lane.access import connect_async
+from claude_pipeline.lane.access import connect_async, without_key
 from claude_pipeline.lane.headers import rates_told, retry_after_seconds
 from claude_pipeline.lane.reply import Fate, Reply, TokenUse
 from claude_pipeline.lane.waits import USUAL, Waits
@@ -121,7 +121,7 @@ class MessageClient:
                 status,
                 headers,
                 error["type"],
-                str(error.get("message") or "no reason given"),
+                without_key(str(error.get("message") or "no reason given"), response.request.headers),
                 code=code if isinstance(code, str) else None,
                 request_id=document.get("request_id"),
             )
