@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -85,8 +86,23 @@ def test_no_file_passes_four_hundred_lines() -> None:
 
 
 def test_nothing_pickles() -> None:
-    users = [p for p in (ROOT / "claude_pipeline").rglob("*.py") if "import pickle" in p.read_text(encoding="utf-8")]
+    """Whoever could write a pickle that we read would run code; and an SDK's error would carry the key into one."""
+    ways = re.compile(r"(import|from) (pickle|cloudpickle|dill|shelve|marshal|joblib)\b|read_pickle|to_pickle")
+    users = [p for p in (ROOT / "claude_pipeline").rglob("*.py") if ways.search(p.read_text(encoding="utf-8"))]
     assert users == []
+
+
+def test_no_resource_of_ours_takes_anything_from_a_runs_config() -> None:
+    """Else a forged run could name another home, whose ledger knows of no budget spent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from claude_pipeline.definitions import defs
+
+        resources = defs().resources or {}
+
+    assert set(resources) >= {"desk", "warehouse", "io_manager"}
+    taken = {name: sorted(resource.config_schema.config_type.fields) for name, resource in resources.items()}
+    assert taken == {name: [] for name in resources}
 
 
 def test_dg_configuration_is_not_in_pyproject() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -40,10 +41,24 @@ def compose(
         assets=[build_warehouse(loaded), *assets],
         asset_checks=checks,
         sensors=[build_controller(loaded, jobs)] if jobs else [],
-        resources={"desk": used, "warehouse": _warehouse(used), "io_manager": JsonIOManager(home=used.home)},
+        resources={
+            "desk": _fixed(used),
+            "warehouse": _fixed(_warehouse(used)),
+            "io_manager": _fixed(JsonIOManager(home=used.home)),
+        },
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(*per_workload, shared)
+
+
+def _fixed(resource: dg.ConfigurableResource[Any] | dg.ConfigurableIOManager) -> dg.ResourceDefinition:
+    """The resource as it is, whatever a run's config says.
+
+    Else whoever launches a run could name another home, whose ledger knows of no budget spent and of nothing sent.
+    """
+    values = {name: value for name, value in resource.model_dump().items() if value is not None}
+    fixed: dg.ResourceDefinition = resource.get_resource_definition().configured(lambda _: values, config_schema={})
+    return fixed
 
 
 def _warehouse(desk: DeskResource) -> WarehouseResource:
