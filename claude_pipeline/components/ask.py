@@ -29,7 +29,7 @@ def build_ask(workload: Workload) -> dg.JobDefinition:
         description="Ask what is for real time, as fast as the account's limits let it; each answer is journaled.",
     )
     def ask_op(context: dg.OpExecutionContext, desk: DeskResource) -> Iterator[Any]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             ask_and_tell(context, d, workload, None)
         yield from ()
 

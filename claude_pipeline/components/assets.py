@@ -83,7 +83,7 @@ def _requests(workload: Workload) -> dg.AssetsDefinition:
         f"way; **materialize this, and everything after it goes by itself**.\n\n{question(workload)}",
     )
     def requests(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             prepared = prepare(d, workload, context.partition_key)
             mark_run(context, run_tags(workload, snapshots=[prepared.snapshot.id]))
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in prepared.chunks])
@@ -138,7 +138,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
     def plan(context: dg.OpExecutionContext, desk: DeskResource) -> Iterator[dg.DynamicOutput[list[str]]]:
         if context.run.tags.get(ACTION_TAG) == FLAG:
             raise dg.Failure(f"the API refused chunk {context.partition_key}; materialize it to send it again")
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             planned = plan_submission(d, workload, asked_keys(context))
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in planned.chunks])
             keys = [chunk.partition_key for chunk in planned.chunks]
@@ -159,7 +159,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
                 context.log.warning(f"{outcome}: {sentence}")
         mark_run(context, run_tags(workload, batches=[batch for s in slices for batch in s["batches"]]))
         if any(s["held"] or s["released"] for s in slices):
-            with desk.open() as d:
+            with told_plainly(), desk.open() as d:
                 _say_budget(context, d, workload)
         for waiting in {s["waiting"] for s in slices if s["waiting"]}:
             context.log.info(f"the rest waits: {waiting}")
@@ -202,7 +202,7 @@ def _send_slice(
 
     Those that a person wants sent and whose lane is real time are asked here and now.
     """
-    with desk.open() as d, told_plainly():
+    with told_plainly(), desk.open() as d:
         chunks = _chunks(d, workload, keys)
         asked = {chunk.id for chunk in to_ask(d, workload, walls(d, workload), keys)}
         done = send(d, workload, [chunk for chunk in chunks if chunk.id not in asked])
@@ -258,7 +258,7 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
     asset_key = key(workload, "results")
 
     def run(context: Context, desk: DeskResource, keys: list[str] | None) -> None:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             if keys is not None:
                 look(d)  # a person asks before the next tick has looked
                 _refuse_uncollectable(d, workload, keys)

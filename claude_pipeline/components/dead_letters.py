@@ -37,7 +37,7 @@ def build_dead_letters(workload: Workload) -> dg.AssetsDefinition:
     def dead_letters(
         context: dg.AssetExecutionContext, desk: DeskResource, config: RetryConfig
     ) -> dg.MaterializeResult[None]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
             if not snapshots:
                 raise UsageError(

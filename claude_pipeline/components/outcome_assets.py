@@ -32,7 +32,7 @@ def build_merged(workload: Workload) -> dg.AssetsDefinition:
         description="One row per record of the snapshot: its columns, the final outcome, the answer.",
     )
     def merged(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             done = finalize(d, workload, context.partition_key)
             if not done:
                 snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
@@ -85,7 +85,7 @@ def build_summary(workload: Workload) -> dg.AssetsDefinition:
         description="Cost, throughput, time and failures of a snapshot, in numbers that plot.",
     )
     def summary(context: dg.AssetExecutionContext, desk: DeskResource) -> dg.MaterializeResult[None]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             snapshots = d.ledger.snapshots(workload.name, partition=context.partition_key)
             if not snapshots:
                 raise UsageError(

@@ -22,7 +22,7 @@ def build_pilot(workload: Workload) -> dg.JobDefinition:
 
     @dg.op(name=f"{workload.name}__pilot", out=dg.Out(is_required=False), description="Cut a stratified sample.")
     def cut_pilot(context: dg.OpExecutionContext, desk: DeskResource, config: PilotConfig) -> None:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             prepared = prepare(d, workload, context.partition_key, pilot=config.requests)
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in prepared.chunks])
             context.log.info(

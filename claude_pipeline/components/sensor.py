@@ -14,6 +14,7 @@ import dagster as dg
 from claude_pipeline.components.claude_workload import job_name
 from claude_pipeline.components.desk_resource import LOCK_TAG, DeskResource, lock_name
 from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, automation_tags
+from claude_pipeline.components.plainly import plain
 from claude_pipeline.components.sla import sla_evaluations
 from claude_pipeline.controller import Action, Kind, Situation, choose, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
@@ -61,6 +62,8 @@ def build_controller(workloads: Sequence[Workload], jobs: Sequence[object]) -> d
                 return _tick(context, d, workloads)
         except ClaudePipelineError as error:
             return dg.SensorResult(skip_reason=str(error))
+        except Exception as error:
+            raise plain(error) from None
 
     return controller
 

@@ -72,7 +72,7 @@ def build_sla_check(workload: Workload) -> dg.AssetChecksDefinition:
         "them. Written by the sensor.",
     )
     def sla(desk: DeskResource) -> dg.AssetCheckResult:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             return dg.AssetCheckResult(**standing_of(d, workload).result)
 
     return sla

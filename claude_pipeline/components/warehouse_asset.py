@@ -31,7 +31,7 @@ def build_warehouse(workloads: Sequence[Workload]) -> dg.AssetsDefinition:
         description="The DuckDB file that analysts open: each workload's results, and ops.* on what ran and what it cost.",
     )
     def warehouse(context: dg.AssetExecutionContext, desk: DeskResource) -> Iterator[Any]:
-        with desk.open() as d, told_plainly():
+        with told_plainly(), desk.open() as d:
             done = publish(d)
             pruned = prune(d, workloads)
             for workload in workloads:
