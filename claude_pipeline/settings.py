@@ -33,6 +33,16 @@ SETTLE_SECONDS_LOCAL = 10.0
 BATCHES_IN_FLIGHT = 100
 REALTIME_IN_FLIGHT = 1000
 TICK_SECONDS = 10
+PREFIX = "CLAUDE_PIPELINE_"
+VARIABLES = frozenset(
+    PREFIX + name
+    for name in (
+        "HOME", "LEDGER_URL", "TIER", "SETTLE_SECONDS", "BUDGET_USD", "DEFS", "CATALOG", "TICK_SECONDS",
+        "BATCHES_IN_FLIGHT", "WEBHOOK_URL", "REALTIME_IN_FLIGHT",
+        "DEBUG",  # shows what an unforeseen error says
+        "CRASH_AT", "PAUSE_AT",  # of tests: see crash.py
+    )
+)  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": "Go on after a stop of the account (key, credit, spend limit).",
     "publish": "Publish the warehouse again, or copy it to a file.",
     "reconcile": "Settle batches whose creation was never answered; rebuild a restored ledger.",
+    "doctor": "Check that everything is in place; says what mends what is not.",
     "catalog": "Show models, prices, tiers and limits, with source and date.",
     "backup": "Copy the ledger while it works.",
     "prune": "Remove what is past its retention.",

@@ -1,5 +1,6 @@
 """What was sent and what became of it: the ledger of snapshots, chunks, intents, batches, events."""
 
+from claude_pipeline.ledger.inspection import LedgerSeen, inspect_ledger
 from claude_pipeline.ledger.ledger import Ledger
 from claude_pipeline.ledger.lock import Hold
 from claude_pipeline.ledger.progress import SnapshotProgress
@@ -40,6 +41,7 @@ __all__ = [
     "IntentRow",
     "IntentState",
     "Ledger",
+    "LedgerSeen",
     "NewChunk",
     "Part",
     "PlanCounts",
@@ -54,4 +56,5 @@ __all__ = [
     "Tag",
     "Walls",
     "WatchedBatch",
+    "inspect_ledger",
 ]
