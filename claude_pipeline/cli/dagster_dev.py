@@ -1,4 +1,4 @@
-"""`dagster dev` as a child process: webserver, daemon and code location on one home."""
+"""Dagster as a child process: webserver (behind the guard), daemon and code location on one home."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Self
 
 from claude_pipeline.cli.dagster_home import dagster_home
 from claude_pipeline.errors import ClaudePipelineError
-from claude_pipeline.home import Home
+from claude_pipeline.home import PRIVATE_UMASK, Home, make_file, written
 
 LOCATION = "claude_pipeline"
 WORKSPACE = """\
@@ -33,8 +33,15 @@ class DagsterFailed(ClaudePipelineError):
 class DagsterDev:
     """Starts on entering, stops on leaving (by SIGINT: its children go with it)."""
 
-    def __init__(self, home: Home, *, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self._home, self.port = home, port or free_port()
+    def __init__(
+        self,
+        home: Home,
+        *,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._home, self.port, self._read_only = home, port or free_port(), read_only
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -45,17 +52,18 @@ class DagsterDev:
 
     @property
     def log_path(self) -> Path:
-        return self._home.dagster / "dagster-dev.log"
+        return self._home.dagster / ("dagster-read-only.log" if self._read_only else "dagster-dev.log")
 
     def __enter__(self) -> Self:
         folder = dagster_home(self._home)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         workspace = self._home.dagster / "workspace.yaml"
-        workspace.write_text(WORKSPACE, encoding="utf-8")
-        self._log = self.log_path.open("wb")
-        # From Python and not from a shell with `&`, under which dagster dev ignores its signals.
+        with written(workspace) as temporary:
+            temporary.write_text(WORKSPACE, encoding="utf-8")
+        self._log = make_file(self.log_path).open("wb")
+        program = [sys.executable, "-m", "claude_pipeline.cli.guarded_dagster", "dev"]
+        arguments = ["-h", "127.0.0.1", "-p", str(self.port), "-w", str(workspace)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(self.port), "-w", str(workspace)],
+            [*program, *arguments, *(["--read-only"] if self._read_only else [])],
             env={
                 **self._environment,
                 "DAGSTER_HOME": str(folder),
@@ -65,6 +73,7 @@ class DagsterDev:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,  # Dagster's databases and logs say what the records are about
         )
         return self
 

@@ -6,16 +6,24 @@ in a browser where there is one; workload `minutely` by its schedule; `broken` c
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import duckdb
 import pytest
+import websockets
 import yaml
 
 from claude_pipeline.cli.dagster_dev import DagsterDev
@@ -34,6 +42,7 @@ LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionPa
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 PARTITIONS = """query($k: AssetKeyInput!) { assetNodeOrError(assetKey: $k) { ... on AssetNode {
   partitionStats { numMaterialized numFailed numPartitions } } } }"""
+BY_HAND = 'query { runsOrError(filter: {pipelineName: "__ASSET_JOB"}) { ... on Runs { count } } }'
 ASSETS = """query { assetNodes { assetKey { path } groupName description } }"""
 
 
@@ -60,8 +69,8 @@ class Site:
         assert stats["numFailed"] == 0, stats
         return int(stats["numMaterialized"])
 
-    def materialize_requests(self, workload: str) -> None:
-        """Materialize the running partition of the first asset, as the UI's dialog does."""
+    def execution(self, workload: str) -> dict[str, Any]:
+        """Params that materialize the running partition of the first asset, as the UI's dialog has them."""
         selector = {
             "repositoryLocationName": "claude_pipeline",
             "repositoryName": "__repository__",
@@ -69,11 +78,15 @@ class Site:
             "assetSelection": [{"path": [workload, "requests"]}],
         }
         tags = [{"key": "dagster/partition", "value": time.strftime("%Y-%m-%d", time.gmtime())}]
-        answer = self.dagster.ask(
-            LAUNCH,
-            {"p": {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}},
-        )
+        return {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}
+
+    def materialize_requests(self, workload: str) -> None:
+        answer = self.dagster.ask(LAUNCH, {"p": self.execution(workload)})
         assert answer["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", answer
+
+    def launched(self) -> int:
+        """Runs that nobody but a person, or who poses as one, can have launched."""
+        return int(self.dagster.ask(BY_HAND, {})["runsOrError"]["count"])
 
     def planned(self, workload: str) -> int:
         with Ledger.open(None, path=self.home.ledger) as ledger:
@@ -200,6 +213,142 @@ def test_the_failed_records_of_a_batch_are_three_clicks_away(site: Site, tmp_pat
         browser.close()
 
 
+def raw(site: Site, method: str, target: str, body: str | None = None, **headers: str) -> int:
+    """The status of a request whose headers are all ours, Host included."""
+    named = {"Host": f"127.0.0.1:{site.dagster.port}"} | {n.replace("_", "-"): v for n, v in headers.items()}
+    connection = HTTPConnection("127.0.0.1", site.dagster.port, timeout=30)
+    try:
+        connection.request(method, target, body, named)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        pytest.param("GET", {}, 405, id="mutation over GET"),
+        pytest.param("GET", {"Host": "evil.example", "Origin": "http://evil.example"}, 403, id="as measured on Dagster"),
+        pytest.param("POST", {"Content_Type": "text/plain"}, 415, id="simple POST with the mutation in its address"),
+        pytest.param("POST", {"Content_Type": "application/json", "Origin": "http://evil.example"}, 403, id="foreign origin"),
+        pytest.param("POST", {"Content_Type": "application/json", "Host": "evil.example"}, 403, id="rebound name"),
+    ],
+)  # fmt: skip
+def test_a_forged_launch_starts_nothing(site: Site, method: str, headers: dict[str, str], status: int) -> None:
+    before = site.launched()
+    launch = {"query": LAUNCH, "variables": json.dumps({"p": site.execution("hand")})}
+    in_address = "application/json" not in headers.values()
+
+    target = f"/graphql?{urlencode(launch)}" if in_address else "/graphql"
+    answer = raw(site, method, target, None if in_address else json.dumps(launch), **headers)
+
+    assert answer == status
+    assert site.launched() == before
+
+
+async def first_words(site: Site, origin: str, query: str) -> dict[str, Any]:
+    """What Dagster says first to a query over a websocket from a page of that origin."""
+    address = f"ws://127.0.0.1:{site.dagster.port}/graphql"
+    async with websockets.connect(address, origin=origin, subprotocols=["graphql-ws"]) as socket:  # type: ignore[arg-type,list-item]
+        await socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await socket.recv()) == {"type": "connection_ack"}
+        await socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
+        said: dict[str, Any] = json.loads(await socket.recv())
+        return said
+
+
+def test_live_updates_come_over_a_websocket_of_the_ui_only(site: Site) -> None:
+    updates = "subscription { locationStateChangeEvents { event { eventType } } }"
+    unknown = 'subscription { pipelineRunLogs(runId: "none", cursor: null) { __typename } }'
+
+    assert asyncio.run(first_words(site, site.dagster.url, unknown))["type"] == "data"
+    with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+        asyncio.run(first_words(site, "http://evil.example", updates))
+
+
+def test_a_websocket_launches_nothing(site: Site) -> None:
+    before = site.launched()
+
+    assert asyncio.run(first_words(site, site.dagster.url, launching(site)))["type"] == "error"
+    assert site.launched() == before
+
+
+EVIL = """<img src="{ui}/graphql?query={launch}"><script>
+  const launch = {body};
+  const tries = [
+    ["text/plain", "no-cors"], ["application/x-www-form-urlencoded", "no-cors"], ["application/json", "cors"],
+  ].map(([type, mode]) => fetch("{ui}/graphql?query={launch}", {{method: "POST", mode, body: launch,
+    headers: {{"content-type": type}}}}).catch(() => 0));
+  const socket = new Promise((done) => {{
+    const opened = new WebSocket("{ui}/graphql".replace("http", "ws"), "graphql-ws");
+    opened.onopen = () => done("open"); opened.onerror = () => done("refused");
+  }});
+  Promise.all([...tries, socket]).then((all) => {{ document.title = "socket " + all[3]; }});
+</script>"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_a_page_of_another_site_can_launch_nothing(site: Site) -> None:
+    """In a real browser, with no guard of its own in the way: the page is on this machine, on another port."""
+    from playwright.sync_api import sync_playwright
+
+    before = site.launched()
+    query = launching(site)
+    page_text = EVIL.format(ui=site.dagster.url, launch=quote(query), body=json.dumps(json.dumps({"query": query})))
+    with sync_playwright() as playwright, serving(page_text) as address:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        page = browser.new_page()
+        statuses: list[int] = []
+        page.on("response", lambda response: statuses.append(response.status))
+        page.goto(address)
+        page.wait_for_function("document.title.startsWith('socket')", timeout=60_000)
+        title = page.title()
+        browser.close()
+
+    assert title == "socket refused"
+    assert statuses.count(403) >= 3  # the image, text and form; for JSON the browser asks first, and is not allowed
+    assert site.launched() == before
+
+
+def launching(site: Site) -> str:
+    """A launch as one document, for ways that take no variables."""
+    params = as_graphql(site.execution("hand"))
+    return f"mutation {{ launchPipelineExecution(executionParams: {params}) {{ __typename }} }}"
+
+
+def as_graphql(value: Any) -> str:
+    """A value as a GraphQL literal: names without quotes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {as_graphql(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(as_graphql(each) for each in value) + "]"
+    return json.dumps(value)
+
+
+@contextmanager
+def serving(page: str) -> Iterator[str]:
+    """A site of its own, on this machine, with one page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_schedule_tick_does_the_same(site: Site) -> None:
     found = until(lambda: site.rows("SELECT count(*), count(kind) FROM minutely.results"), "the schedule's results")
 
@@ -258,3 +407,12 @@ def test_the_graph_reads_as_the_journey(site: Site) -> None:
     assert upstream["hand/merged"] == {"hand/results"}
     assert upstream["hand/summary"] == {"hand/merged"}
     assert upstream["warehouse"] == {"hand/summary", "minutely/summary", "tickets/summary"}
+
+
+def test_no_key_and_nothing_of_a_record_is_in_what_dagster_keeps(site: Site) -> None:
+    """Its databases, its logs and those of every run."""
+    files = [path for path in site.home.dagster.rglob("*") if path.is_file()]
+    words = (site.simulator.api_key.encode(), b"hand number", b"minutely number")
+
+    assert any(path.name == "runs.db" for path in files)
+    assert [path for path in files if any(word in path.read_bytes() for word in words)] == []
