@@ -24,6 +24,7 @@ TICKS = 15
 PARTITION = "2026-11-22"
 RUN_ABOVE_FLOOR_SECONDS = 1.5  # CPU
 IDLE_TICK_SECONDS = 0.150  # CPU
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Row = tuple[str, float, str, float | None]
 
 
@@ -112,7 +113,9 @@ def empty_run(note: Note, home: str) -> int:
     root.root.mkdir(parents=True, exist_ok=True)
     with open_instance(root) as instance:
         defs = dg.Definitions(jobs=[empty], executor=dg.in_process_executor)
-        assert defs.get_repository_def().get_job("empty").execute_in_process(instance=instance).success
+        assert (
+            defs.get_repository_def().get_job("empty").execute_in_process(instance=instance, run_config=QUIET).success
+        )
     return 0
 
 
@@ -137,7 +140,9 @@ def action(note: Note, workload_file: str, home: str, kind: str) -> int:
     repository = compose([workload], desk=DeskResource(home=home)).get_repository_def()
     with open_instance(settings.home) as instance:
         done = repository.get_job(job_name(workload, kind)).execute_in_process(
-            instance=instance, partition_key=PARTITION if kind in ("requests", "finalize") else None
+            instance=instance,
+            partition_key=PARTITION if kind in ("requests", "finalize") else None,
+            run_config=QUIET,
         )
     assert done.success
     return 0

@@ -14,25 +14,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import bindparam, event, insert, text, update
 
 from claude_pipeline.catalog import load
 from claude_pipeline.controller import decide, describe, survey
 from claude_pipeline.home import Home
 from claude_pipeline.lane.client import BatchClient
-from claude_pipeline.ledger import BatchId, BatchSeen, Collected, Ledger, Part, Spend
+from claude_pipeline.ledger import ChunkState, Ledger, table
+from claude_pipeline.ledger.state import IntentState
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.alert import watch
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.lane_choice import rescue
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
-from claude_pipeline_tests.factory import NO_WALLS, make_new_chunk, make_workload, ready_chunks
+from claude_pipeline_tests.factory import make_new_chunk, make_workload, ready_chunks
 
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -43,30 +43,48 @@ Row = tuple[str, float, str, float | None]
 
 
 def fill(ledger: Ledger, chunks: int) -> None:
-    """A snapshot of so many chunks, each at one of the places that a chunk passes."""
+    """A snapshot of so many chunks, each at one of the places that a chunk passes; written in bulk, as the moves would."""
     rows = ready_chunks(ledger, NOW, *(make_new_chunk(number + 1, requests=100) for number in range(chunks)))
-    for number, chunk in enumerate(rows[: chunks // 2 + LIVE]):
-        intent = ledger.intent_opened(chunk, tag=f"{number:025d}", watermark=None, walls=NO_WALLS, at=NOW)  # type: ignore[arg-type]
-        counts = {"succeeded": 100}
-        batch = BatchSeen(BatchId(f"msgbatch_{number:06d}"), "in_progress", 100, counts, NOW, NOW + DAY, None, None)
-        ledger.intent_live(intent, batch, at=NOW)
-        if number >= chunks // 2:
-            continue
-        ledger.batch_seen(replace(batch, status="ended", ended_at=NOW), at=NOW)
-        ended = ledger.chunk(chunk.id)
-        spend = Spend(
-            model=chunk.model, lane="batch", billed_at=NOW, requests=100, input_tokens=1, output_tokens=1,
-            cache_write_tokens=0, cache_read_tokens=0, cost_units=1,
+    done, live = rows[: chunks // 2], rows[chunks // 2 : chunks // 2 + LIVE]
+    sent = [
+        {"chunk_id": chunk.id, "batch_id": f"msgbatch_{chunk.id:06d}", "tag": f"{chunk.id:025d}"}
+        for chunk in done + live
+    ]
+    tokens = dict.fromkeys(
+        ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost_units"), 1
+    )
+    with ledger._writing() as connection:
+        connection.execute(
+            insert(table.intent),
+            [{**row, "requests": 100, "state": IntentState.LIVE, "created_at": NOW} for row in sent],
+        )
+        connection.execute(
+            insert(table.batch),
+            [{"id": row["batch_id"], "chunk_id": row["chunk_id"], "tag": row["tag"], "requests": 100, "status": "ended",
+              "created_at": NOW, "expires_at": NOW + DAY, "seen_at": NOW} for row in sent],
         )  # fmt: skip
-        collected = Collected(
-            succeeded=100, errored=0, canceled=0, expired=0, retryable=0, invalid=0, spend=(spend,), stopped=0, stop=None,
-            kept_units=0, moves_on=0, lost=0,
+        connection.execute(
+            insert(table.spend),
+            [{"chunk_id": chunk.id, "model": chunk.model, "lane": "batch", "billed_at": NOW, "requests": 100, **tokens}
+             for chunk in done],
         )  # fmt: skip
-        parts = [
-            Part(f"{kind}/{chunk.key}.parquet", kind, chunk.workload, chunk.snapshot, chunk.plan_number, chunk.id, 100, "0" * 64)
-            for kind in ("attempts", "answered")
-        ]  # fmt: skip
-        ledger.chunk_collected(ended, collected, parts, at=NOW)
+        connection.execute(
+            insert(table.part),
+            [{"path": f"{kind}/{chunk.key}", "kind": kind, "workload": chunk.workload, "snapshot": chunk.snapshot,
+              "plan_number": 1, "chunk_id": chunk.id, "rows": 100, "sha256": "0" * 64, "created_at": NOW}
+             for chunk in done for kind in ("attempts", "answered")],
+        )  # fmt: skip
+        moves = ("intent opened", "batch live", "batch ended", "chunk collected")
+        connection.execute(
+            insert(table.event),
+            [{"at": NOW, "move": move, "workload": chunk.workload, "snapshot": chunk.snapshot, "chunk_id": chunk.id}
+             for chunk in done for move in moves],
+        )  # fmt: skip
+        of = table.chunk.c.id == bindparam("chunk")
+        batches = [{"chunk": row["chunk_id"], "batch_id": row["batch_id"]} for row in sent]
+        connection.execute(update(table.chunk).where(of).values(state=ChunkState.LIVE), batches)
+        collected = [{"chunk": chunk.id, "succeeded": 100, "retryable": 0, "collected_at": NOW} for chunk in done]
+        connection.execute(update(table.chunk).where(of).values(state=ChunkState.DONE), collected)
 
 
 def look_at(desk: Desk, workload: Workload) -> str:
@@ -121,9 +139,7 @@ def rows(chunks: int, *, show_plans: bool = False) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         with Ledger.open(None, path=home.ledger) as ledger:
-            event.listen(ledger._engine, "connect", _unsafe)
             fill(ledger, chunks)
-            event.remove(ledger._engine, "connect", _unsafe)
             desk = Desk(Settings(home), ledger, load(), BatchClient(), lambda: NOW)
             workload = make_workload(lane="batch")
             with statements(ledger) as asked:
@@ -142,11 +158,6 @@ def rows(chunks: int, *, show_plans: bool = False) -> list[Row]:
         ("statements of such a tick", float(sum(asked.values())), "", None),
         ("size of the ledger", megabytes, "MB", None),
     ]
-
-
-def _unsafe(raw: Any, _record: object) -> None:
-    """Ten thousand chunks take forty thousand commits; what they cost is not measured here."""
-    raw.execute("PRAGMA synchronous=OFF")
 
 
 def _show(found: dict[str, list[str]]) -> None:
