@@ -59,7 +59,10 @@ def test_a_record_is_rendered(template: str, record: dict[str, Any], text: str) 
 @pytest.mark.parametrize(
     "template", ["{{ a }}", "100 % {{ a }} %s {{ b }}{{ a }}\n\n", "{ {{- a }} %(a)s {# told #} {{ b -}} \n}", "{% raw %}{{ a }}{% endraw %} {{ b }}{{ a }}"]
 )  # fmt: skip
-@given(a=st.text(min_size=1), b=st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)))
+@given(
+    a=st.text(min_size=1),
+    b=st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)),
+)
 def test_a_template_of_columns_gives_what_jinja_gives(template: str, a: str, b: Any) -> None:
     record = {"a": a, "b": b}
     assert Prompt(template, record).render({**record, "a": f"x{a}"}) == jinja(template, {**record, "a": f"x{a}"})
