@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.simulator import Options, running
+from claude_pipeline.stage.raw import pack
 from claude_pipeline_tests.factory import note, write_dataset
 from claude_pipeline_tests.integration.command_case import workload_file
 
@@ -85,6 +86,9 @@ def faces(path: Path) -> Iterator[bytes]:
         yield str(table.to_pylist()).encode() + str(table.schema.metadata).encode()
     elif head.startswith(b"\x1f\x8b"):
         yield gzip.decompress(path.read_bytes())
+    elif head.startswith(b"\x28\xb5\x2f\xfd"):
+        with pa.input_stream(str(path), compression="zstd") as file:
+            yield file.read()
     elif head.startswith(b"SQLite format 3"):
         with sqlite3.connect(path) as database:
             yield "\n".join(database.iterdump()).encode()
@@ -172,6 +176,8 @@ def test_the_search_sees_into_packed_files(tmp_path: Path) -> None:
     words = [f"{ROW} {n:06d}" for n in range(2_000)]
     with gzip.open(tmp_path / "a.gz", "wt") as file:
         file.write("".join(words))
+    (tmp_path / "a.jsonl").write_text("".join(words))
+    pack(tmp_path / "a.jsonl")
     pq.write_table(pa.table({"text": words}), tmp_path / "a.parquet", compression="zstd")
     with duckdb.connect(str(tmp_path / "a.duckdb")) as duck:
         duck.execute("CREATE TABLE t AS SELECT unnest(?) AS text", [words])

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LIST = ROOT / "LICENCES.md"
+LIST = Path(__file__).parent / "LICENCES.md"
 EXTRAS = ("postgres", "metrics")  # those that users install
 # Without a duty beyond keeping the notice; MPL-2.0 asks to publish changes of its own files, and none is changed.
 PERMISSIVE = frozenset(
