@@ -96,9 +96,11 @@ def told(engine: Engine) -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, InternalError) as error:
+        why = first_line(error.orig)
+        first = "make room on its disk, then " if "disk" in why else ""  # "disk I/O error", "database or disk is full"
         raise LedgerUnreachable(
-            f"the ledger at {name_of(engine)} gave no answer: {first_line(error.orig)}; what was not recorded is done "
-            "again when it answers: run again"
+            f"the ledger at {name_of(engine)} gave no answer: {why}; what was not recorded is done again when it answers: "
+            f"{first}run again"
         ) from None
     except DatabaseError as error:
         if type(error) is not DatabaseError:  # a constraint, or a mistake of ours
