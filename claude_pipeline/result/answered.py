@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -43,9 +44,16 @@ def _walk(file: pq.ParquetFile, answered: pa.Table) -> Iterator[tuple[pa.RecordB
             for batch in file.iter_batches(batch_size=10_000, row_groups=[group]):
                 low, high = np.searchsorted(rows, [start, start + batch.num_rows])
                 if high > low:
-                    yield batch.take(pa.array(rows[low:high] - start)), answered.slice(low, high - low)
+                    yield _taken(batch, rows[low:high] - start), answered.slice(low, high - low)
                 start += batch.num_rows
         first += count
+
+
+def _taken(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Those rows of a batch; without a copy where they are all of them, as they mostly are."""
+    if len(rows) == batch.num_rows and np.array_equal(rows, np.arange(batch.num_rows)):
+        return batch
+    return batch.take(pa.array(rows))
 
 
 def _joined(records: pa.RecordBatch, results: pa.Table, snapshot_id: str, schema: pa.Schema) -> pa.RecordBatch:

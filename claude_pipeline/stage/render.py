@@ -44,7 +44,8 @@ def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterat
     for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
         chosen = wanted.below(row + batch.num_rows)
         if chosen:
-            picked = batch.take(pa.array([r - row for r in chosen], pa.int64()))
+            every = chosen == list(range(row, row + batch.num_rows))
+            picked = batch if every else batch.take(pa.array([r - row for r in chosen], pa.int64()))
             for number, (record_id, record) in zip(chosen, _rows(picked), strict=True):
                 made = maker.make(number, record_id, record)
                 if isinstance(made, Request):
