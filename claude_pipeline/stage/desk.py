@@ -22,6 +22,7 @@ from claude_pipeline.settings import Settings
 if TYPE_CHECKING:
     import anthropic
 
+COLLECTORS_MAX = 4  # each holds the rows of a chunk: about 100 MB of 10,000 requests
 Clock = Callable[[], datetime]
 Connect = Callable[[], "anthropic.AsyncAnthropic"]
 
@@ -52,9 +53,10 @@ class Desk:
         return self.home.absolute(relative)
 
 
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _collectors() -> int:
+    """As many as there are cores that this process may use, within memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, COLLECTORS_MAX)
 
 
 @contextmanager
@@ -80,6 +82,6 @@ def open_desk(
     used = client or BatchClient()
     with Ledger.open(chosen.ledger_url, path=chosen.home.ledger) as ledger:
         try:
-            yield Desk(chosen, ledger, load(chosen.catalog), used, clock, messages, collectors=_cores())
+            yield Desk(chosen, ledger, load(chosen.catalog), used, clock, messages, collectors=_collectors())
         finally:
             used.close()
