@@ -2,7 +2,8 @@
 
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.measure import Measure
-from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, OutputReader, Parsed, parse_results, tokens_of
+from claude_pipeline.result.output import OutputReader
+from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, Parsed, parse_results, tokens_of
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
 from claude_pipeline.result.schema import (
     answered_where,

@@ -24,7 +24,7 @@ from claude_pipeline.simulator import Options, running
 REQUESTS = 3
 COUNTS = {"succeeded": 1, "errored": 1, "canceled": 0, "expired": 1}
 BROKEN = Path(".hypothesis") / "guided"
-INSTRUMENTED = ("claude_pipeline.result.parse", "claude_pipeline.stage.answers")
+INSTRUMENTED = ("claude_pipeline.result.output", "claude_pipeline.result.parse", "claude_pipeline.stage.answers")
 _PIECES = (
     b"null",
     b"-1",

@@ -115,7 +115,7 @@ def test_a_refused_dataset_leaves_nothing_that_later_runs_wait_for(
 
 
 def test_a_last_line_cut_in_the_middle_is_downloaded_again(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
-    from claude_pipeline.result.parse import AskedFacts, OutputReader, parse_results
+    from claude_pipeline.result import AskedFacts, OutputReader, parse_results
 
     path = tmp_path / "cut.jsonl"
     path.write_bytes(b'{"custom_id":"t-0","result":{"type":"expired"}}\n{"custom_id":"t-1","resu')
