@@ -29,7 +29,9 @@ QUARANTINED = [
     rejected("B09", row("n1", text=T * 1_000), "too_large",
              "its request has 11,... bytes, and chunk.bytes lets 9,9.. into a batch; shorten the record",
              chunk={"requests": 10, "bytes": 10_000}),
-    rejected("B18-prompt-of-20-million", row("n1"), "too_large", "the prompt is 30,000,000 characters",
+    rejected("B18-prompt-of-20-million", row("n1", text=T * 300_000), "too_large", "the prompt is over 20,000,000 characters",
+             prompt="{{ text }} " * 10),
+    rejected("B18-made-long", row("n1"), "too_much_work", "the template does too much for one record",
              prompt='{{ text if id != "n1" else "x" * 30000000 }}'),
 ]  # fmt: skip
 
