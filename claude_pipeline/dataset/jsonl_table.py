@@ -177,17 +177,23 @@ def _without_faults(line: bytes, place: str) -> tuple[Any, Fault | None]:
     try:
         _refuse_repeated_keys(line, place)
         record = json.loads(line)
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        if type(record) is not dict or _has_lone_surrogate(list(record)):
+            return None, None
+        faults = dict(_faults(record))
+        mended = record | dict.fromkeys(faults)
+        json.dumps(mended)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deeply
         return None, None
-    if type(record) is not dict or _has_lone_surrogate(list(record)):
-        return None, None
-    faults = {}
+    return mended, next(iter(faults.values()), None)
+
+
+def _faults(record: dict[str, Any]) -> Iterator[tuple[str, Fault]]:
+    """Each column with a value that nothing can hold, and why."""
     for name, value in record.items():
         if _has_lone_surrogate(value):
-            faults[name] = Fault("bad_unicode", f"column {name} holds half a character (a lone surrogate)")
+            yield name, Fault("bad_unicode", f"column {name} holds half a character (a lone surrogate)")
         elif _has_no_number(value):
-            faults[name] = Fault("not_text", f"column {name} holds NaN or Infinity, which are not JSON; write null")
-    return record | dict.fromkeys(faults), next(iter(faults.values()), None)
+            yield name, Fault("not_text", f"column {name} holds NaN or Infinity, which are not JSON; write null")
 
 
 def _has_no_number(value: Any) -> bool:

@@ -509,7 +509,7 @@ def test_an_error_that_is_a_novel_is_kept_whole_and_told_short(flow: Flow) -> No
     flow.delivered(0, dead={"invalid_request_error": 10})
     assert flow.ask("SELECT DISTINCT error_message FROM notes.dead_letters") == [(novel,)]
     flow.told += [reason for reason, _ in summarize(flow.desk, flow.workload, flow.snapshot).reasons]
-    flow.says("^invalid_request_error: line one .31mline two x+…$")
+    flow.says(r"^invalid_request_error: line one \\x1b.31mline two x+…$")
 
 
 def test_every_case_of_the_catalogue_is_here() -> None:

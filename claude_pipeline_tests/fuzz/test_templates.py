@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from claude_pipeline.errors import PromptInvalid
+from claude_pipeline.errors import PromptInvalid, WorkloadInvalid
 from claude_pipeline.request import Rejection, Request, RequestMaker, constant_head
 from claude_pipeline_tests.factory import make_workload
 from claude_pipeline_tests.fuzz.claim import SECONDS_MAX, claim
@@ -89,7 +89,7 @@ def check_template(template: str, record: dict[str, Any]) -> None:
     try:
         maker = RequestMaker.of(make_workload(prompt=template), COLUMNS)
         constant_head(template)
-    except PromptInvalid as refused:
+    except (PromptInvalid, WorkloadInvalid) as refused:
         assert "\n" not in str(refused)
         assert len(str(refused)) < 1_000
         assert time.perf_counter() - started < SECONDS_MAX
