@@ -58,7 +58,18 @@ def kill_at(moment: Moment, process: subprocess.Popen[bytes], simulator: Simulat
     assert process.wait() == -signal.SIGKILL, log.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+USUAL = [
+    # Those without a kill are met in every run through the daemon, all in one course.
+    pytest.param(
+        scenario,
+        id=scenario.name,
+        marks=[] if scenario.killed is not Moment.NEVER or scenario.lines_fail else [pytest.mark.long],
+    )
+    for scenario in SCENARIOS
+]
+
+
+@pytest.mark.parametrize("scenario", USUAL)
 def test_interrupted_a_run_ends_with_each_record_billed_and_delivered_once(tmp_path: Path, scenario: Scenario) -> None:
     home, log = Home(tmp_path / "home"), tmp_path / "run.log"
     file = write_workload(tmp_path, NAME)

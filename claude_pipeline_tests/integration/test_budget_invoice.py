@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.context import ForkServerContext as Forks
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +22,11 @@ from claude_pipeline.workload import Workload
 from claude_pipeline_tests import drive
 from claude_pipeline_tests.conftest import MovableClock
 from claude_pipeline_tests.factory import attributes, note, prepared_snapshot, workload_over, write_dataset
+from claude_pipeline_tests.forks import Forks, driven, log_of, make_forks
 
 WALLS = ("budget_usd", "budget_usd_per_day", "CLAUDE_PIPELINE_BUDGET_USD")
-SEEDS = range(18)  # each wall meets six kinds of weather
+# Each wall meets six kinds of weather; three of them in every run of the tests.
+SEEDS = [pytest.param(seed, marks=[pytest.mark.long] if seed >= 9 else []) for seed in range(18)]
 STEPS = 40
 STEP_SECONDS = 45
 FAULTS: list[dict[str, Any]] = [
@@ -90,9 +89,7 @@ def walled(desk: Desk, workload: Workload, name: str, usd: float) -> tuple[Desk,
 
 @pytest.fixture(scope="module")
 def forks() -> Forks:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["anthropic", "jsonschema_rs", drive.__name__])
-    return context
+    return make_forks()
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +121,9 @@ def start(forks: Forks, simulator: Simulator, file: Path, home: Path, crash_at: 
         "CLAUDE_PIPELINE_SETTLE_SECONDS": "0.2",
         "CLAUDE_PIPELINE_CRASH_AT": crash_at,
     }
-    child = forks.Process(target=_driven, args=(str(file), str(home), environment))
+    child = forks.Process(target=driven, args=(str(file), str(home), environment))
     child.start()
     return child
-
-
-def _driven(file: str, home: str, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    with open(Path(home).with_suffix(".log"), "a") as stderr:
-        os.dup2(stderr.fileno(), 2)
-    drive.main(file, home)
 
 
 KILLED = [
@@ -159,7 +149,7 @@ def test_no_crash_makes_the_invoice_exceed_the_wall(
         child.join(60)
         ends.append(child.exitcode)
     # The second may meet the wall before it comes to the point.
-    assert (ends[0], ends[2]) == (-signal.SIGKILL, 0), home.with_suffix(".log").read_text()
+    assert (ends[0], ends[2]) == (-signal.SIGKILL, 0), log_of(home).read_text()
     assert 0 < billed_usd(fast_simulator) <= wall
     assert fast_simulator.invoice()["billed_twice"] == 0
 
@@ -172,7 +162,7 @@ def test_four_processes_at_once_spend_no_more_than_one(
     children = [start(forks, fast_simulator, workload, home) for _ in range(4)]
     for child in children:
         child.join(90)
-    log = home.with_suffix(".log").read_text()
+    log = log_of(home).read_text()
     assert any(child.exitcode == 0 for child in children), log  # one that another overtook may end with that sentence
     assert all("Error" not in line or "LedgerError" in line for line in log.splitlines()), log
     assert 0 < billed_usd(fast_simulator) <= wall

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ from claude_pipeline_tests.factory import (
     workload_over,
     write_dataset,
 )
+from claude_pipeline_tests.forks import driven, log_of, make_forks
 from claude_pipeline_tests.integration.choice_case import (
     HAIKU,
     OPUS,
@@ -241,7 +239,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("nth", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_that_ends_at_any_point_is_finished_by_the_next(
     desk: Desk, run: Run, tmp_path: Path, simulator: Simulator, point: str, nth: int
@@ -277,12 +275,13 @@ def test_a_process_killed_between_two_levels_is_finished_by_the_next(tmp_path: P
     home = Home(tmp_path / "home")
     with running(Options(speed=600, batch_seconds=(30, 60), seed=3)) as simulator:
         address = {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": simulator.api_key}
-        command = [sys.executable, "-m", "claude_pipeline_tests.drive", str(file), str(home.root)]
-        codes = [
-            subprocess.run(command, env=os.environ | address | {VARIABLE: crash_at}, timeout=90, check=False).returncode
-            for crash_at in (point, "")
-        ]
-        assert codes == [-signal.SIGKILL, 0]
+        for crash_at, code in ((point, -signal.SIGKILL), ("", 0)):
+            child = make_forks().Process(
+                target=driven, args=(str(file), str(home.root), address | {VARIABLE: crash_at})
+            )
+            child.start()
+            child.join(90)
+            assert child.exitcode == code, log_of(home.root).read_text()
         invoice = billed(simulator)
         total = float(simulator.invoice()["total_usd"])
     with duckdb.connect(str(home.warehouse.resolve()), read_only=True) as duck:

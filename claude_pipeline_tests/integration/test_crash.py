@@ -7,14 +7,12 @@ of imports); one test does the same through the command line and Dagster.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext as Forks
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,8 @@ import claude_pipeline
 from claude_pipeline.home import Home
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Options, Simulator, running
-from claude_pipeline_tests import drive
 from claude_pipeline_tests.factory import attributes, note, token_of, write_dataset
+from claude_pipeline_tests.forks import Forks, driven, log_of, make_forks
 from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 
 RECORDS = 60
@@ -73,9 +71,7 @@ CHAIN = [
 
 @pytest.fixture(scope="module")
 def forks() -> Forks:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["anthropic", "jsonschema_rs", drive.__name__])
-    return context
+    return make_forks()
 
 
 @pytest.fixture(scope="module")
@@ -127,19 +123,11 @@ def fork(
     forks: Forks, simulator: Simulator, file: Path, home: Path, *, crash_at: str = "", ledger_url: str | None = None
 ) -> tuple[int | None, str]:
     """Exit code and stderr of a process that drives the workload to its end."""
-    log = home.with_suffix(".log")
     environment = environment_of(simulator, file, crash_at, ledger_url)
-    child = forks.Process(target=_driven, args=(str(file), str(home), str(log), environment))
+    child = forks.Process(target=driven, args=(str(file), str(home), environment))
     child.start()
     child.join(60)
-    return child.exitcode, log.read_text()
-
-
-def _driven(file: str, home: str, log: str, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    with open(log, "w") as stderr:
-        os.dup2(stderr.fileno(), 2)
-    drive.main(file, home)
+    return child.exitcode, log_of(home).read_text()
 
 
 def check_delivered(home: Home, simulator: Simulator, *, in_flight: int = 0) -> None:

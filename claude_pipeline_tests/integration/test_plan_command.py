@@ -166,7 +166,7 @@ def test_the_asset_shows_the_plan_and_numbers_that_plot(
         assert made.asset_materialization is not None
         metadata = made.asset_materialization.metadata
     assert isinstance(metadata["plan"], dg.MarkdownMetadataValue)
-    assert "| claude-haiku-5-5 * | batch |" in str(metadata["plan"].value)
+    assert r"| claude-haiku-5-5 \* | batch |" in str(metadata["plan"].value)
     assert metadata["planned_requests"].value == 20
     assert isinstance(metadata["planned_cost_usd"], dg.FloatMetadataValue)
     assert "count_tokens" not in simulated.invoice()["calls"]

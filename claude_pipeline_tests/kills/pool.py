@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -12,7 +11,6 @@ import urllib.request
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerContext as Forks
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
@@ -22,24 +20,17 @@ import yaml
 from claude_pipeline.home import Home
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.factory import attributes, write_dataset
+from claude_pipeline_tests.forks import Forks, make_forks
 from claude_pipeline_tests.kills import driver, plan
 from claude_pipeline_tests.kills.check import FOREIGN, Expected, check
 from claude_pipeline_tests.kills.figures import Figures
 from claude_pipeline_tests.kills.plan import AT_RANDOM, CALM, PAUSE_SECONDS, Fate, draw_fate
 
-PRELOADED = ("anthropic", "jsonschema_rs", "pandas", "pyarrow.compute", "pyarrow.parquet", "duckdb")
 TICK_SECONDS = 0.01
 CALM_SECONDS = 120.0
 WORKLOADS_AT_ONCE, WORKLOADS_MOST = 2, 8
 FOREIGN_SHARE = 0.02  # of ticks in which somebody else makes a batch
 FOREIGN_MOST = 12
-
-
-def make_forks() -> Forks:
-    """Processes are forked from one that has imported everything: a new one costs two seconds of imports."""
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload([*PRELOADED, driver.__name__])
-    return forks
 
 
 @dataclass
@@ -223,7 +214,7 @@ def run_pool(forks: Forks, folder: Path, seed: int, *, kills: int, killed_before
 
 def run_pools(folder: Path, seed: int, *, kills: int, kills_per_pool: int) -> Figures:
     """Pools with seeds `seed`, `seed + 1`, ... until `kills` processes were killed; the first wrong one is the last."""
-    forks, total = make_forks(), Figures()
+    forks, total = make_forks(driver.__name__), Figures()
     while total.killed < kills and not total.wrong:
         here = folder / f"seed-{seed}"
         most = min(kills_per_pool, kills - total.killed)

@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from multiprocessing.context import ForkServerContext as Forks
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
@@ -33,10 +32,10 @@ from claude_pipeline.home import Home
 from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.factory import attributes, token_of, write_dataset
+from claude_pipeline_tests.forks import Forks, make_forks
 from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 from claude_pipeline_tests.kills import driver
 from claude_pipeline_tests.kills.plan import AT_RANDOM, realtime_points
-from claude_pipeline_tests.kills.pool import make_forks
 
 IN_FLIGHT = 16
 RECORDS, CHUNK = 120, 30
@@ -206,7 +205,7 @@ def run_storm(folder: Path, seed: int, *, kills: int) -> Figures:
     """So many kills from a seed. Real processes: the same seed gives the same plan, not the same course."""
     folder.mkdir(parents=True, exist_ok=True)
     with running(Options(tier=TIER, message_seconds=MESSAGE_SECONDS, seed=seed)) as simulator:
-        storm = Storm(make_forks(), folder, simulator, Random(f"realtime:{seed}"))
+        storm = Storm(make_forks(driver.__name__), folder, simulator, Random(f"realtime:{seed}"))
         storm.home.root.mkdir()
         return storm.run(kills)
 
