@@ -51,7 +51,7 @@ def test_the_constant_head_of_a_long_prompt_becomes_a_block_of_its_own(text: str
 
 
 def test_a_prompt_with_nothing_behind_its_head_stays_one_text() -> None:
-    made, params = marked({"text": " "}, prompt=LONG + "{{ text }}")
+    made, params = marked({"text": ""}, prompt=LONG + "{{ text or '' }}")
     assert params == orjson.loads(made.params)
 
 
