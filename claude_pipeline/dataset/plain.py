@@ -102,10 +102,8 @@ def too_long(place: str, line: int) -> DatasetInvalid:
 def _codec(encoding: str, place: str) -> codecs.CodecInfo | None:
     try:
         codec = codecs.lookup(encoding)
-        b"a".decode(encoding)  # a LookupError too where the codec is not one of text
-    except UnicodeError:
-        pass
-    except (LookupError, ValueError):  # the latter of a name that holds a NUL
+        b"a\xff".decode(encoding, "replace")  # a LookupError too where the codec is not one of text
+    except (LookupError, ValueError):  # the latter of a name that holds a NUL, and of codecs of names, as idna
         raise DatasetInvalid(
             f"encoding: {encoding!r} is unknown; write it as in latin-1, cp1252, utf-16", place=place
         ) from None

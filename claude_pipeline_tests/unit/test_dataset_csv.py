@@ -150,6 +150,7 @@ REFUSED: list[Any] = [
     ),
     _bad("x.csv", b"id,text\n1,a\n", r"encoding: 'klingon' is unknown", "unknown-encoding", encoding="klingon"),
     _bad("x.csv", b"id,text\n1,a\n", r"encoding: 'base64' is unknown", "no-text-encoding", encoding="base64"),
+    _bad("x.csv", b"id,text\n1,a\n", r"encoding: 'idna' is unknown", "an-encoding-of-names", encoding="idna"),
     _bad("x.csv", b"id,text\n1,\x81\n", r"line 2: not valid cp1252 \(byte 0x81\)", "wrong-encoding", encoding="cp1252"),
     _bad("x.csv", b"id,text\n1,a\n", r"delimiter: '\"' cannot separate", "quote-as-delimiter", delimiter='"'),
     _bad(
