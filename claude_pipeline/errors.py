@@ -52,7 +52,7 @@ def in_short(words: str) -> str:
     return told if len(told) <= WORDS_MAX else f"{told[: WORDS_MAX - 1]}…"
 
 
-def shortly(value: object) -> str:
+def quoted_value(value: object) -> str:
     """A value of the user's as a message quotes it: the beginning of a long one."""
     said = repr(value)
     return said if len(said) <= QUOTED_CHARACTERS_MAX else f"{said[:QUOTED_CHARACTERS_MAX]}…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from claude_pipeline.errors import WorkloadInvalid, shortly
+from claude_pipeline.errors import WorkloadInvalid, quoted_value
 
 
 def found(path: str, source: Path | None, *, place: str) -> Path:
@@ -15,13 +15,15 @@ def found(path: str, source: Path | None, *, place: str) -> Path:
         ValueError: no glob, as 'a**b'.
     """
     if "\0" in path:
-        raise WorkloadInvalid(f"{shortly(path)} is no path: it holds a NUL character; take it out", place=place)
+        raise WorkloadInvalid(f"{quoted_value(path)} is no path: it holds a NUL character; take it out", place=place)
     try:
         return _found(path, source)
     except RuntimeError:  # pathlib's, of an unknown user
-        raise WorkloadInvalid(f"{shortly(path)}: there is no such user; write the whole path", place=place) from None
+        raise WorkloadInvalid(
+            f"{quoted_value(path)}: there is no such user; write the whole path", place=place
+        ) from None
     except OSError as error:
-        raise WorkloadInvalid(f"{shortly(path)} is no path: {error.strerror}; correct it", place=place) from None
+        raise WorkloadInvalid(f"{quoted_value(path)} is no path: {error.strerror}; correct it", place=place) from None
 
 
 def _found(path: str, source: Path | None) -> Path:

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from claude_pipeline.cadence import FINENESS, Cadence, cadence_of
-from claude_pipeline.errors import WorkloadInvalid, shortly
+from claude_pipeline.errors import WorkloadInvalid, quoted_value
 from claude_pipeline.model_choice import Level, Route
 from claude_pipeline.model_choice import problem_of as choice_problem_of
 from claude_pipeline.output_schema import problem_of
@@ -361,7 +361,7 @@ def explain(error: ValidationError) -> list[str]:
             case "tuple_type":
                 sentences.append(f"{where}: must be a list, as in [a, b]")
             case _:
-                given = "" if isinstance(problem["input"], dict | list) else f", got {shortly(problem['input'])}"
+                given = "" if isinstance(problem["input"], dict | list) else f", got {quoted_value(problem['input'])}"
                 sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
     return sentences
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from claude_pipeline.errors import WorkloadInvalid, shortly
+from claude_pipeline.errors import WorkloadInvalid, quoted_value
 from claude_pipeline.template import check_template
 from claude_pipeline.workload import Workload
 
@@ -93,10 +93,13 @@ def read_workload(path: Path) -> Workload:
     unknown = [name for name in document if name not in known]
     if unknown:
         raise WorkloadInvalid(
-            f"unknown top-level key {shortly(unknown[0])}; a workload's fields stand under attributes:", place=str(path)
+            f"unknown top-level key {quoted_value(unknown[0])}; a workload's fields stand under attributes:",
+            place=str(path),
         )
     if document.get("type") not in TYPES:
-        raise WorkloadInvalid(f"type: must be {COMPONENT_TYPE}, got {shortly(document.get('type'))}", place=str(path))
+        raise WorkloadInvalid(
+            f"type: must be {COMPONENT_TYPE}, got {quoted_value(document.get('type'))}", place=str(path)
+        )
     attributes = document.get("attributes")
     if not isinstance(attributes, dict):
         raise WorkloadInvalid("attributes: is missing; it holds the workload's fields", place=str(path))

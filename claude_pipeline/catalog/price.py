@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple, get_args
 
 from claude_pipeline.catalog.document import Block, Problem
 from claude_pipeline.catalog.limit import Limits
-from claude_pipeline.errors import CatalogMissing, shortly
+from claude_pipeline.errors import CatalogMissing, quoted_value
 
 UNITS_PER_USD = 10_000_000_000
 TOKENS_PER_MTOK = 1_000_000
@@ -105,7 +105,7 @@ class Price:
         except KeyError:
             known = ", ".join(sorted({str(g) for _, g in self._rates if g is not None}))
             raise CatalogMissing(
-                f"{self.model_id}: no price for lane {lane!r} with inference_geo {shortly(geo)} (known here: {known}); "
+                f"{self.model_id}: no price for lane {lane!r} with inference_geo {quoted_value(geo)} (known here: {known}); "
                 f"add the factor to limits.geo_price_factors in a catalogue file of your own, it is never guessed"
             ) from None
 

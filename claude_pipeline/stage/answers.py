@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Usage
-from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, shortly
+from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, quoted_value
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
@@ -128,7 +128,9 @@ class Pricing:
                 continue
             rates = self._rates[model, geo, at.date()] = price.rates(lane=self._lane, geo=geo)
             return rates
-        raise CatalogMissing(f"no price for {shortly(model)}; add it to the file that CLAUDE_PIPELINE_CATALOG names")
+        raise CatalogMissing(
+            f"no price for {quoted_value(model)}; add it to the file that CLAUDE_PIPELINE_CATALOG names"
+        )
 
 
 def billed_usage(usage: Mapping[str, Any]) -> Usage | None:
