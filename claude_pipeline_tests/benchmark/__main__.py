@@ -37,7 +37,7 @@ class Line:
     bound: float | None = None
 
     def __str__(self) -> str:
-        bound = "" if self.bound is None else f"{self.bound:10,.2f}  {'held' if self.value <= self.bound else 'PASSED'}"
+        bound = "" if self.bound is None else f"{self.bound:10,.2f}  {'held' if self.value <= self.bound else 'MISSED'}"
         return f"{self.what:62}{self.value:11,.2f} {self.unit:10}{bound}".rstrip()
 
 
