@@ -3,7 +3,7 @@
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.measure import Measure
 from claude_pipeline.result.output import OutputReader
-from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, Parsed, parse_results, tokens_of
+from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, Parsed, parse_results
 from claude_pipeline.result.rest import FailedChunk, MergeInput, connection, write_rest
 from claude_pipeline.result.schema import (
     answered_where,
@@ -34,7 +34,6 @@ __all__ = [
     "output_fields",
     "own_names",
     "parse_results",
-    "tokens_of",
     "write_answered",
     "write_rest",
 ]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Usage
+from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Rates, Usage
 from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, quoted_value
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
@@ -23,7 +22,6 @@ from claude_pipeline.result import (
     Parsed,
     output_fields,
     parse_results,
-    tokens_of,
     write_answered,
 )
 from claude_pipeline.result.schema import MOMENT
@@ -105,21 +103,20 @@ class Pricing:
 
     def __init__(self, catalog: Catalog, model: str, lane: Lane) -> None:
         self._catalog, self._asked, self._lane = catalog, model, lane
-        self._rates: dict[tuple[str, str | None, date], Any] = {}
+        self._rates: dict[tuple[str, str | None, date], Rates] = {}
         self._at: datetime | None = None
         self._day = date.min  # of `_at`: a batch's answers all have one moment
 
-    def cost_units(self, model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
-        """Cost in 1e-10 USD; None where the API reported no usage, or nobody knows when: unknown is not free."""
-        billed, geo = billed_usage(usage), usage.get("inference_geo")
-        if billed is None or at is None or not isinstance(geo, str | None):
+    def cost_units(self, model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
+        """Cost in 1e-10 USD; None where nobody knows when: unknown is not free."""
+        if at is None:
             return None
         if at is not self._at:
             self._at, self._day = at, at.date()
         rates = self._rates.get((model, geo, self._day)) or self._find(model, geo, at)
-        return int(rates.cost_units(billed))
+        return rates.cost_units(usage)
 
-    def _find(self, model: str, geo: str | None, at: datetime) -> Any:
+    def _find(self, model: str, geo: str | None, at: datetime) -> Rates:
         """The answer's model; where the catalogue does not know it, the one that was asked."""
         for name in (model, self._asked):
             try:
@@ -131,24 +128,6 @@ class Pricing:
         raise CatalogMissing(
             f"no price for {quoted_value(model)}; add it to the file that CLAUDE_PIPELINE_CATALOG names"
         )
-
-
-def billed_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """The tokens of an answer by class of price; None where any of them is no count: half a usage has no price."""
-    creation = {} if usage.get("cache_creation") is None else usage["cache_creation"]
-    if not isinstance(creation, Mapping):
-        return None
-    counted = [tokens_of(usage.get(name)) for name in ("input_tokens", "output_tokens")]
-    for holder, name in (
-        (usage, "cache_creation_input_tokens"),
-        (creation, "ephemeral_1h_input_tokens"),
-        (usage, "cache_read_input_tokens"),
-    ):
-        counted.append(0 if holder.get(name) is None else tokens_of(holder[name]))
-    fresh, out, writes, hour, reads = counted
-    if fresh is None or out is None or writes is None or hour is None or reads is None or hour > writes:
-        return None
-    return Usage(fresh, out, writes - hour, hour, reads)
 
 
 def _write(

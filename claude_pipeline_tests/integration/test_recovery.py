@@ -125,7 +125,7 @@ def test_a_last_line_cut_in_the_middle_is_downloaded_again(desk: Desk, tmp_path:
     index = pa.table({"position": [0, 1], "row": [0, 1], "record_id": ["a", "b"], "fingerprint": [b"x" * 32] * 2})
     reader = OutputReader(None, [])
     with path.open("rb") as raw, pytest.raises(ResultsIncomplete, match="end in the middle of a line"):
-        parse_results(raw, index, facts, reader, cost_units=lambda m, u, at: 0, verdict_of=lambda t, m: "retry")
+        parse_results(raw, index, facts, reader, cost_units=lambda m, u, geo, at: 0, verdict_of=lambda t, m: "retry")
 
 
 def test_low_credit_in_result_lines_is_told(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
+from claude_pipeline.catalog import Usage
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.lane.journal import Journal, results
@@ -57,7 +56,7 @@ def journal_of(path: Path, *ends: tuple[int, Reply], requests: int, closed: bool
 def parse(path: Path, requests: int) -> Parsed:
     priced: list[datetime | None] = []
 
-    def cost_units(model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
+    def cost_units(model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
         priced.append(at)
         return 100 * (at - NOW).seconds if at is not None else None
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from claude_pipeline.catalog import Usage
 from claude_pipeline.chunk import INDEX
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.lane.api_error import verdict_of
@@ -53,11 +54,9 @@ def index_of(count: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, INDEX.types, strict=True)], schema=INDEX)
 
 
-def cost_units(model: str, usage: Mapping[str, Any], at: datetime | None) -> int | None:
-    assert isinstance(usage, dict)
+def cost_units(model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
     assert at == CREATED
-    tokens = usage.get("output_tokens")
-    return 100 * tokens if isinstance(tokens, int) else None
+    return 100 * usage.output_tokens
 
 
 def parse(
