@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.errors import RequestTooLarge
-from claude_pipeline.garbage import no_search
-from claude_pipeline.home import sha256_of, written
-from claude_pipeline.request import Request
+from claude_pipeline.home import READ_BYTES, sha256_of, written
+from claude_pipeline.request_table import RequestTable
 
 TAG_LENGTH = 25  # ledger id (8 hex), a dash, 16 hex of chance: see custom_id
 _ENTRY_HEAD = b'{"custom_id":"%s-%d","params":'
@@ -30,6 +31,8 @@ _BODY_TAIL = b"]}"
 # Bytes that a request adds to the body beside its params; positions have at most 6 digits.
 ENTRY_OVERHEAD_BYTES = len('{"custom_id":"') + TAG_LENGTH + len('-123456","params":') + len("},")
 BODY_OVERHEAD_BYTES = len(_BODY_HEAD) + len(_BODY_TAIL)
+
+Reserves = npt.NDArray[np.int64]  # of each request, in 1e-10 USD
 
 INDEX = pa.schema(
     [
@@ -71,91 +74,118 @@ class _Open:
     """A chunk being filled."""
 
     size_bytes: int = BODY_OVERHEAD_BYTES
-    rows: list[int] = field(default_factory=list)
-    record_ids: list[str] = field(default_factory=list)
-    fingerprints: list[bytes] = field(default_factory=list)
-    reserves: list[int] = field(default_factory=list)
+    requests: int = 0
+    tables: list[RequestTable] = field(default_factory=list)
+    reserves: list[Reserves] = field(default_factory=list)
 
-    def fits(self, size_bytes: int, limit: ChunkLimit) -> bool:
-        return len(self.rows) < limit.requests and self.size_bytes + size_bytes <= limit.bytes
-
-    def add(self, request: Request, size_bytes: int, reserve_units: int) -> None:
-        self.size_bytes += size_bytes
-        self.rows.append(request.row)
-        self.record_ids.append(request.record_id)
-        self.fingerprints.append(request.fingerprint)
-        self.reserves.append(reserve_units)
+    def add(self, table: RequestTable, reserves: Reserves) -> None:
+        self.size_bytes += int(table.sizes.sum()) + len(table) * ENTRY_OVERHEAD_BYTES
+        self.requests += len(table)
+        # Without its params, which are in the file by now.
+        self.tables.append(RequestTable(table.rows, table.record_ids, table.fingerprints, table.sizes, b""))
+        self.reserves.append(reserves)
 
     def index(self) -> pa.Table:
-        columns = [list(range(len(self.rows))), self.rows, self.record_ids, self.fingerprints, self.reserves]
-        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, INDEX.types, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=INDEX)
+        columns = [
+            np.arange(self.requests, dtype=np.int32),
+            np.concatenate([table.rows for table in self.tables]),
+            pa.chunked_array([table.record_ids for table in self.tables]),
+            pa.chunked_array([table.fingerprints for table in self.tables]),
+            np.concatenate(self.reserves),
+        ]
+        return pa.Table.from_arrays(columns, schema=INDEX)
+
+
+class _Left:
+    """The requests that no chunk holds yet."""
+
+    def __init__(self, tables: Iterable[RequestTable]) -> None:
+        self._tables = iter(tables)
+        self._held: RequestTable | None = None
+
+    def next(self) -> RequestTable | None:
+        """The next of them; None: there are no more."""
+        while self._held is None or not len(self._held):
+            self._held = next(self._tables, None)
+            if self._held is None:
+                return None
+        return self._held
+
+    def taken(self, count: int) -> None:
+        """So many of the next ones are in a chunk."""
+        assert self._held is not None
+        self._held = self._held.slice(count)
 
 
 def cut_chunks(
-    requests: Iterable[Request],
+    tables: Iterable[RequestTable],
     limit: ChunkLimit,
     *,
-    reserve_units: Callable[[bytes], int],
+    reserve_units: Callable[[RequestTable], Reserves],
     place: Callable[[int], tuple[Path, Path]],
     first_number: int = 1,
 ) -> Iterator[Chunk]:
     """Write requests, in order, into the fewest chunks within `limit`. Lazy: a chunk is yielded when whole.
 
-    `reserve_units` bounds a request's cost by its params; `place` names the params
+    `reserve_units` bounds the cost of each request; `place` names the params
     file and the index file of a chunk by its number.
 
     Raises:
         RequestTooLarge: one request alone passes `limit.bytes`.
     """
-    stream = iter(requests)
-    pending = next(stream, None)
+    left = _Left(tables)
     number = first_number
-    while pending is not None:
+    while left.next() is not None:
         params_path, index_path = place(number)
         with ExitStack() as stack:
             temporary = stack.enter_context(written(params_path))
-            chunk, pending, digest = _fill(pending, stream, limit, reserve_units, temporary)
+            chunk, digest = _fill(left, limit, reserve_units, temporary)
+        index = chunk.index()
         with written(index_path) as temporary:
-            pq.write_table(chunk.index(), temporary, compression="zstd", write_page_checksum=True)
+            pq.write_table(index, temporary, compression="zstd", write_page_checksum=True)
         yield Chunk(
             number=number,
             params_path=params_path,
             params_sha256=digest,
             index_path=index_path,
             index_sha256=sha256_of(index_path),
-            requests=len(chunk.rows),
+            requests=chunk.requests,
             size_bytes=chunk.size_bytes,
-            reserve_units=sum(chunk.reserves),
-            first_row=min(chunk.rows),
-            last_row=max(chunk.rows),
+            reserve_units=sum(int(reserves.sum()) for reserves in chunk.reserves),
+            first_row=min(int(table.rows.min()) for table in chunk.tables),
+            last_row=max(int(table.rows.max()) for table in chunk.tables),
         )
         number += 1
 
 
 def _fill(
-    first: Request,
-    stream: Iterator[Request],
-    limit: ChunkLimit,
-    reserve_units: Callable[[bytes], int],
-    path: Path,
-) -> tuple[_Open, Request | None, str]:
-    """Fill one chunk's params file; returns it, the request that did not fit, and the file's sha256."""
+    left: _Left, limit: ChunkLimit, reserve_units: Callable[[RequestTable], Reserves], path: Path
+) -> tuple[_Open, str]:
+    """Fill one chunk's params file; returns it and the file's sha256."""
     chunk, digest = _Open(), hashlib.sha256()
-    pending: Request | None = first
-    with path.open("wb", buffering=1 << 20) as file, no_search():
-        while pending is not None:
-            size_bytes = len(pending.params) + ENTRY_OVERHEAD_BYTES
-            if size_bytes + BODY_OVERHEAD_BYTES > limit.bytes:
-                raise RequestTooLarge(pending.record_id, size_bytes, limit.bytes)
-            if not chunk.fits(size_bytes, limit):
+    with path.open("wb", buffering=1 << 20) as file:
+        while chunk.requests < limit.requests and (table := left.next()) is not None:
+            sizes = table.sizes + ENTRY_OVERHEAD_BYTES
+            _check_sizes(table, sizes, limit)
+            fit = int(np.searchsorted(np.cumsum(sizes), limit.bytes - chunk.size_bytes, side="right"))
+            fit = min(fit, limit.requests - chunk.requests)
+            if fit == 0:
                 break
-            line = pending.params + b"\n"
-            file.write(line)
-            digest.update(line)
-            chunk.add(pending, size_bytes, reserve_units(pending.params))
-            pending = next(stream, None)
-    return chunk, pending, digest.hexdigest()
+            fitting = table.slice(0, fit)
+            file.write(fitting.params)
+            digest.update(fitting.params)
+            chunk.add(fitting, reserve_units(fitting))
+            left.taken(fit)
+            if fit < len(table):
+                break
+    return chunk, digest.hexdigest()
+
+
+def _check_sizes(table: RequestTable, sizes: npt.NDArray[np.int64], limit: ChunkLimit) -> None:
+    too_large = np.flatnonzero(sizes + BODY_OVERHEAD_BYTES > limit.bytes)
+    if len(too_large):
+        first = int(too_large[0])
+        raise RequestTooLarge(table.record_ids[first].as_py(), int(sizes[first]), limit.bytes)
 
 
 class Body:
@@ -170,8 +200,14 @@ class Body:
 
     @property
     def length(self) -> int:
+        size = requests = 0
         with self._path.open("rb") as file:
-            return sum(len(piece) for piece in self._pieces(file))
+            while piece := file.read(READ_BYTES):
+                size += len(piece)
+                requests += piece.count(b"\n")
+        entry = len(_ENTRY_HEAD % (self._tag, 0)) - len("0") + len(_ENTRY_TAIL) + len(",")
+        # A line's newline is not sent, nor a comma after the last entry.
+        return size + requests * (entry - 1) + _digits(requests) + BODY_OVERHEAD_BYTES - (requests > 0)
 
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
@@ -189,3 +225,8 @@ class Body:
                 yield bytes(piece)
                 piece.clear()
         yield bytes(piece + _BODY_TAIL)
+
+
+def _digits(count: int) -> int:
+    """Of the whole numbers below `count`, all together."""
+    return sum(max(0, count - least) for least in (0, *(10**power for power in range(1, len(str(count))))))

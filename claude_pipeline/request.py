@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,15 @@ import orjson
 
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.output_schema import enforceable
-from claude_pipeline.template import NULL, RejectCode, Template, Unusable, constant_head, is_undefined
+from claude_pipeline.template import (
+    NULL,
+    PROMPT_CHARACTERS_MAX,
+    RejectCode,
+    Template,
+    Unusable,
+    constant_head,
+    is_undefined,
+)
 from claude_pipeline.workload import Workload
 
 _SENTINEL = "\x00prompt\x00"
@@ -116,6 +124,25 @@ class Prompt:
             raise Unusable("empty_prompt", "the prompt is blank")
         return text
 
+    def render_texts(self, columns: Mapping[str, Sequence[str]]) -> list[str | None] | None:
+        """The prompts of many records, whose columns hold nothing but texts; None for one that `render` may refuse.
+        None instead of all where each has to be rendered by itself.
+        """
+        texts = self._template.render_texts(columns)
+        if texts is None:
+            return None
+        if self._prints_only:
+            printed = [columns[name] for name in self.columns]
+            fine = [any(value and not value.isspace() for value in values) for values in zip(*printed, strict=True)]
+        else:
+            fine = [bool(text) and not text.isspace() for text in texts]
+        if all(fine) and max(map(len, texts), default=0) <= PROMPT_CHARACTERS_MAX:
+            return list(texts)
+        return [
+            text if is_fine and len(text) <= PROMPT_CHARACTERS_MAX else None
+            for text, is_fine in zip(texts, fine, strict=True)
+        ]
+
     def holding(self, what: Callable[[str], bool], record: Mapping[str, Any]) -> str:
         """Words for the first column whose text is such; for the prompt where it is none alone."""
         found = (name for name in self.columns if isinstance(record.get(name), str) and what(record[name]))
@@ -174,6 +201,28 @@ class RequestMaker:
             place = self.prompt.holding(lambda value: "\x00" in value, record)
             return Rejection(row, record_id, "control_char", f"{place} holds a NUL character")
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
+
+    def make_texts(
+        self, first_row: int, record_ids: Sequence[str], columns: Mapping[str, Sequence[str]]
+    ) -> list[Request | Rejection] | None:
+        """`make` for many records, whose columns hold nothing but texts; None where each has to be made by itself."""
+        texts = self.prompt.render_texts(columns)
+        if texts is None:
+            return None
+        made: list[Request | Rejection] = []
+        head, tail, question_tail, model = self.head, self.tail, self.question_tail, self.model
+        dumps, copy, add = orjson.dumps, self.question.copy, made.append
+        for row, (record_id, text) in enumerate(zip(record_ids, texts, strict=True), first_row):
+            quoted = dumps(text)
+            if text is None or (b"\\u0000" in quoted and "\x00" in text):
+                at = row - first_row
+                add(self.make(row, record_id, {name: values[at] for name, values in columns.items()}))
+                continue
+            question = copy()
+            question.update(quoted)
+            question.update(question_tail)
+            add(Request(row, record_id, question.digest(), head + quoted + tail, model))
+        return made
 
     def fingerprint(self, quoted: bytes) -> bytes:
         """The fingerprint of a prompt, given as a JSON string."""

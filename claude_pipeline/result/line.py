@@ -166,8 +166,12 @@ def _reported(usage: Mapping[str, Any]) -> Reported:
         and (creation is None or isinstance(creation, dict))
         and isinstance(geo, str | None)
     )
+    fresh, out, writes, reads = map(tokens_of, sent)
     return Reported(
-        *map(tokens_of, sent),
+        fresh,
+        out,
+        writes,
+        reads,
         CacheCreation(tokens_of(hour)),
         geo if isinstance(geo, str) else None,
         is_sound,

@@ -255,7 +255,7 @@ def _parsed(lines: _Lines, index: pa.Table, facts: AskedFacts, reader: OutputRea
     for name in ("position", "row", "record_id", "fingerprint"):
         columns[name] = index.column(name)
     by_column: Sequence[Sequence[Any]] = (
-        list(zip(*lines.by_position, strict=True)) if count else [()] * (len(COLUMNS) + 2)  # type: ignore[arg-type]
+        list(zip(*lines.by_position, strict=True)) if count else [()] * (len(COLUMNS) + 2)
     )
     values = dict(zip(COLUMNS, by_column, strict=False))
     if facts.lane == "realtime":  # no custom_id ever left
@@ -274,7 +274,9 @@ def _parsed(lines: _Lines, index: pa.Table, facts: AskedFacts, reader: OutputRea
         table=pa.Table.from_arrays([_plain(columns[name]) for name in schema.names], schema=schema),
         outcomes=Counter(outcomes),
         retryable=said["retry"] + said["stop"],
-        invalid=sum(o == "succeeded" and wrong is not None for o, wrong in zip(outcomes, values["error_type"], strict=True)),
+        invalid=sum(
+            o == "succeeded" and wrong is not None for o, wrong in zip(outcomes, values["error_type"], strict=True)
+        ),
         unreadable=lines.unreadable,
         stops=[m for verdict, m in zip(verdicts, values["error_message"], strict=True) if verdict == "stop"],
     )

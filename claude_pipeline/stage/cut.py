@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from claude_pipeline.cache import CacheChoice
@@ -12,9 +12,9 @@ from claude_pipeline.catalog import Price
 from claude_pipeline.chunk import Chunk, ChunkLimit, cut_chunks
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.progress import told
-from claude_pipeline.request import Request
+from claude_pipeline.request_table import RequestTable
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.reserve import reserve
+from claude_pipeline.stage.reserve import reserve, reserves_of
 from claude_pipeline.workload import Workload
 
 
@@ -22,7 +22,7 @@ def cut(
     desk: Desk,
     workload: Workload,
     snapshot: SnapshotRow,
-    requests: Iterable[Request],
+    tables: Iterable[RequestTable],
     price: Price,
     *,
     round_number: int,
@@ -42,10 +42,10 @@ def cut(
     first = first_number or desk.ledger.last_number(workload.name, snapshot.id, round_number) + 1
     files = _places(desk, workload, snapshot, round_number)
     limit = ChunkLimit(workload.chunk.requests, workload.chunk.bytes)
-    bound = reserve(desk, workload)
+    bound = reserves_of(reserve(desk, workload))
     asked = workload.max_tokens if max_tokens is None else max_tokens
 
-    def made(stream: Iterable[Request], first: int, waits_for: str | None = None) -> list[NewChunk]:
+    def made(stream: Iterable[RequestTable], first: int, waits_for: str | None = None) -> list[NewChunk]:
         chunks = cut_chunks(stream, limit, reserve_units=bound, place=files, first_number=first)
         new = (_new(desk, chunk, round_number, plan_number, workload.model, asked, waits_for) for chunk in chunks)
         made, requests = [], 0
@@ -56,11 +56,14 @@ def cut(
         return made
 
     if cache is None or cache.mark is None:
-        return made(requests, first)
+        return made(tables, first)
     mark = cache.mark
-    marked = (request._replace(params=mark(request.params)) for request in requests)
-    primer = made(islice(marked, 1), first)
-    return primer + made(marked, first + 1, primer[0].key) if primer else []
+    marked = (table.mapped(mark) for table in tables if len(table))
+    begin = next(marked, None)
+    if begin is None:
+        return []
+    primer = made([begin.slice(0, 1)], first)
+    return primer + made(chain([begin.slice(1)], marked), first + 1, primer[0].key)
 
 
 def _places(

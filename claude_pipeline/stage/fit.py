@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from claude_pipeline.chunk import BODY_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES
@@ -22,6 +22,11 @@ class Fit:
 
     bytes_max: int
     contexts: Mapping[str, int]
+
+    def all_fit(self, requests: Iterable[Request]) -> bool:
+        """Whether each of them surely fits."""
+        least = min([self.bytes_max, *(context * BYTES_PER_TOKEN_MOST for context in self.contexts.values())])
+        return max((len(request.params) for request in requests), default=0) <= least
 
     def checked(self, made: Request | Rejection) -> Request | Rejection:
         """The request where it fits, else why it does not."""

@@ -20,6 +20,7 @@ from claude_pipeline.dataset import columns_of, first_true
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker
+from claude_pipeline.request_table import RequestTable, tables_of
 from claude_pipeline.stage.check import check_model
 from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
@@ -27,6 +28,7 @@ from claude_pipeline.stage.render import Maker, requests_of
 from claude_pipeline.workload import Workload
 
 RowsOf = Callable[[str], Iterable[pa.Array]]  # a model -> the rows to ask of it, ascending, in pieces
+Rendered = Callable[[Iterable[pa.Array]], Iterable[RequestTable]]  # such rows -> their requests
 
 
 def maker_of(desk: Desk, workload: Workload, records: Path) -> Maker:
@@ -103,8 +105,10 @@ def cut_each(
     rounds_before: int = 0,
     wanted: Collection[bytes] | None = None,
     caches: Mapping[str, CacheChoice] | None = None,
+    rendered: Rendered | None = None,
 ) -> list[NewChunk]:
-    """Cut the chosen rows of each model into chunks of its own; nothing is registered yet.
+    """Cut the chosen rows of each model into chunks of its own; nothing is registered yet. They are rendered, unless
+    `rendered` has them as they were planned.
 
     With `wanted`, only those fingerprints: what a workload changed since asks otherwise is left out. Raises as
     `check_model` and `RequestMaker.of`.
@@ -115,12 +119,15 @@ def cut_each(
     for variant in workload.variants:
         price = check_model(desk, variant)
         rows = iter(rows_of(variant.model))
-        requests = requests_of(records, RequestMaker.of(variant, columns), rows)
+        if rendered is not None:
+            tables = rendered(rows)
+        else:
+            tables = tables_of(requests_of(records, RequestMaker.of(variant, columns), rows), alike=True)
         chunks += cut(
             desk,
             variant,
             snapshot,
-            (request for request in requests if wanted is None or request.fingerprint in wanted),
+            tables if wanted is None else (table.filtered(wanted.__contains__) for table in tables),
             price,
             round_number=round_number,
             plan_number=plan_number,

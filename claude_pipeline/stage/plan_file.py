@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -18,6 +19,7 @@ from claude_pipeline.request import Rejection, Request
 from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.question import metadata_of
 from claude_pipeline.stage.render import Maker, all_made
+from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
 
 PLAN = pa.schema(
@@ -37,54 +39,104 @@ SHOWN = 3  # rejected records that a refusal names
 RUNAWAYS = 3  # records, where they are most of those seen so far, say that it is the template
 
 
-def write_plan(records: Path, maker: Maker, path: Path, workload: Workload, *, fit: Fit, origin: Origin) -> int:
+def write_plan(
+    records: Path,
+    maker: Maker,
+    path: Path,
+    workload: Workload,
+    *,
+    fit: Fit,
+    origin: Origin,
+    spool: Spool | None = None,
+) -> int:
     """Write one row per record; returns how many cannot become a request. Their details say where they came from.
+    With a `spool`, the params of all others go into it.
 
     Raises:
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
     """
-    rejected, seen, runaways, total = 0, 0, 0, pq.read_metadata(records).num_rows
     # A plan with another max_tokens is another plan, though its questions are the same.
     about = {
         b"max_tokens": str(workload.max_tokens).encode(),
         TEMPLATE_KEY: template_digest(workload).encode(),
     } | metadata_of(workload)
+    refusals = _Refusals(workload, fit, origin, total=pq.read_metadata(records).num_rows)
     with pq.ParquetWriter(path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True) as writer:
         for batch in all_made(records, maker):
             with no_search():
-                rows = []
-                for made in batch:
-                    made = fit.checked(made)
-                    fault = origin.faults.get(made.row)
-                    if fault is not None:
-                        made = Rejection(made.row, made.record_id, *fault)
-                    seen += 1
-                    if isinstance(made, Rejection):
-                        rejected += 1
-                        if made.code == "too_much_work":
-                            runaways += 1
-                            _refuse_runaway(made, runaways, seen, workload, most=workload.max_reject_ratio * total)
-                    rows.append(_row(made, origin))
-                columns: Iterable[Sequence[object]] = zip(*rows, strict=True) if rows else [()] * len(PLAN)
+                checked = refusals.checked(batch)
+                asked = [made for made in checked if isinstance(made, Request)]
+                columns = _asked(asked) if len(asked) == len(checked) else _mixed(checked, origin)
                 arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PLAN))
-    return rejected
+            if spool is not None:
+                spool.add([request.params for request in asked])
+    return refusals.rejected
+
+
+class _Refusals:
+    """Says of each record whether it can be asked, and counts those that cannot."""
+
+    def __init__(self, workload: Workload, fit: Fit, origin: Origin, *, total: int) -> None:
+        self._workload, self._fit, self._origin, self._total = workload, fit, origin, total
+        self._seen = self._runaways = 0
+        self.rejected = 0
+
+    def checked(self, batch: Sequence[Request | Rejection]) -> Sequence[Request | Rejection]:
+        """The requests and rejections of the next records. Raises as `write_plan`."""
+        asked = [made for made in batch if isinstance(made, Request)]
+        if len(asked) == len(batch) and not self._origin.faults and self._fit.all_fit(asked):
+            self._seen += len(batch)
+            return batch
+        return [self._look_at(made) for made in batch]
+
+    def _look_at(self, made: Request | Rejection) -> Request | Rejection:
+        made = self._fit.checked(made)
+        fault = self._origin.faults.get(made.row)
+        if fault is not None:
+            made = Rejection(made.row, made.record_id, *fault)
+        self._seen += 1
+        if isinstance(made, Rejection):
+            self.rejected += 1
+            if made.code == "too_much_work":
+                self._runaways += 1
+                self._refuse_runaway(made)
+        return made
+
+    def _refuse_runaway(self, made: Rejection) -> None:
+        most = self._workload.max_reject_ratio * self._total
+        if self._runaways > most or (self._runaways >= RUNAWAYS and self._runaways * 2 > self._seen):
+            raise PromptInvalid(
+                f"{self._workload.template_place}: {made.detail}; that was met in {self._runaways:,} of the first "
+                f"{self._seen:,} records (the last: record number {made.row + 1:,}); nothing was sent"
+            )
+
+
+def _asked(batch: Sequence[Request]) -> list[Any]:
+    """The values of PLAN's columns for records that are all asked."""
+    nothing = pa.nulls(len(batch), pa.string())
+    return [
+        [made.row for made in batch],
+        [made.record_id for made in batch],
+        [made.fingerprint for made in batch],
+        nothing,
+        nothing,
+        [len(made.params) for made in batch],
+        [made.model for made in batch],
+        [made.further for made in batch],
+    ]
+
+
+def _mixed(batch: Sequence[Request | Rejection], origin: Origin) -> list[Any]:
+    """The same where some are rejected."""
+    return [list(column) for column in zip(*(_row(made, origin) for made in batch), strict=True)]
 
 
 def _row(made: Request | Rejection, origin: Origin) -> tuple[object, ...]:
-    """The values of PLAN's columns."""
     row, record_id = made.row, made.record_id
     if isinstance(made, Rejection):
         return row, record_id, None, made.code, f"{origin.place_of(row)}: {made.detail}", None, None, ()
     return row, record_id, made.fingerprint, None, None, len(made.params), made.model, made.further
-
-
-def _refuse_runaway(made: Rejection, runaways: int, seen: int, workload: Workload, *, most: float) -> None:
-    if runaways > most or (runaways >= RUNAWAYS and runaways * 2 > seen):
-        raise PromptInvalid(
-            f"{workload.template_place}: {made.detail}; that was met in {runaways:,} of the first {seen:,} records "
-            f"(the last: record number {made.row + 1:,}); nothing was sent"
-        )
 
 
 def refuse_too_many(plan: Path, rejected: int, records: int, workload: Workload) -> None:

@@ -1,16 +1,20 @@
 """Dataset -> snapshot -> plan -> chunks: everything before the first request is sent.
 
-Two passes over the snapshot, so that memory holds a batch of records and never the dataset: the
-first renders each record and writes its fingerprint into the plan; DuckDB then says which rows ask
-something that is neither answered nor on its way; the second renders just those into chunks.
+A pass over the snapshot renders each record and writes its fingerprint into the plan; DuckDB then says which rows ask
+something that is neither answered nor on its way; just those are cut into chunks, rendered once more where they were
+not kept (`stage.spool`). Memory holds a batch of records and never the dataset.
 Materializing again with nothing new registers nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from claude_pipeline.cache import choose as choose_cache
 from claude_pipeline.crash import crash_point
@@ -26,6 +30,7 @@ from claude_pipeline.stage.fit import fit_of
 from claude_pipeline.stage.mix import cut_each, maker_of
 from claude_pipeline.stage.pilot import check_pilot, keep_sample
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
+from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
 
 
@@ -103,14 +108,25 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
     maker = maker_of(desk, workload, records)
     number = snapshot.plan_number + 1
     plan = desk.home.requests(workload.name, snapshot.id, f"plan-{number}.parquet")
-    with written(plan) as temporary:
-        rejected = write_plan(records, maker, temporary, workload, fit=fit_of(desk, workload), origin=origin)
-        digest = sha256_of(temporary)
-        unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
-        refuse_too_many(temporary, rejected, snapshot.records, workload)
-    if unchanged:
-        plan.unlink()
-        return ""
+    with _spool(desk, workload, snapshot) as spool:
+        with written(plan) as temporary:
+            rejected = write_plan(
+                records, maker, temporary, workload, fit=fit_of(desk, workload), origin=origin, spool=spool
+            )
+            digest = sha256_of(temporary)
+            unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
+            refuse_too_many(temporary, rejected, snapshot.records, workload)
+        if unchanged:
+            plan.unlink()
+            return ""
+        return _cut(desk, workload, snapshot, number, plan, digest, rejected, spool, pilot)
+
+
+def _cut(
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, number: int, plan: Path, digest: str, rejected: int,
+    spool: Spool | None, pilot: int | None,
+) -> str:  # fmt: skip
+    """Cut what a new plan asks, and register both."""
     crash_point("prepare.after_plan")
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     superseded = [chunk for chunk in own if chunk.state in (ChunkState.READY, ChunkState.HELD)]
@@ -123,8 +139,9 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
         )
         for variant in workload.variants
     }
+    rendered = partial(spool.tables, plan) if spool is not None and spool.is_whole else None
     chunks = cut_each(
-        desk, workload, snapshot, decision.rows, round_number=1, plan_number=number, caches=caches
+        desk, workload, snapshot, decision.rows, round_number=1, plan_number=number, caches=caches, rendered=rendered
     )  # fmt: skip
     decision.close()
     crash_point("prepare.after_chunks")
@@ -142,6 +159,21 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
     if len(caches) == 1:
         return caches[workload.models[0]].why
     return "; ".join(f"{model}: {cache.why}" for model, cache in caches.items())
+
+
+@contextmanager
+def _spool(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Iterator[Spool | None]:
+    """A place for the params of the snapshot's requests, where nearly all of them will be asked; None elsewhere."""
+    is_first = len(desk.ledger.snapshots(workload.name)) == 1
+    if snapshot.plan_number or (workload.reuse and not is_first):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="spool-") as folder:
+        spool = Spool(Path(folder) / "params.jsonl")
+        try:
+            yield spool
+        finally:
+            spool.close()
 
 
 def asked_before(chunks: Sequence[ChunkRow]) -> list[ChunkRow]:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from claude_pipeline.dataset import record_batches
 from claude_pipeline.garbage import no_search
 from claude_pipeline.progress import told
-from claude_pipeline.request import NoMoment, Prompt, Rejection, Request
+from claude_pipeline.request import NoMoment, Prompt, Rejection, Request, RequestMaker
+from claude_pipeline.stage.ascending import Ascending
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 2_000
 
 
 class Maker(Protocol):
@@ -31,7 +32,7 @@ def all_made(records: Path, maker: Maker) -> Iterator[list[Request | Rejection]]
     row, total = 0, pq.read_metadata(records).num_rows
     for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
         with no_search():
-            made = [maker.make(row + i, record_id, record) for i, (record_id, record) in enumerate(_rows(batch))]
+            made = _made(maker, batch, row)
         row += batch.num_rows
         yield made
         told("rendering", row, total=total, unit="records")
@@ -39,14 +40,13 @@ def all_made(records: Path, maker: Maker) -> Iterator[list[Request | Rejection]]
 
 def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterator[Request]:
     """The requests of chosen rows, given in ascending order, in pieces."""
-    wanted = _Ascending(rows)
+    wanted = Ascending(rows)
     row = 0
     for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
         chosen = wanted.below(row + batch.num_rows)
-        if chosen:
-            every = chosen == list(range(row, row + batch.num_rows))
-            picked = batch if every else batch.take(pa.array([r - row for r in chosen], pa.int64()))
-            for number, (record_id, record) in zip(chosen, _rows(picked), strict=True):
+        if len(chosen):
+            picked = batch if len(chosen) == batch.num_rows else batch.take(pa.array(chosen - row))
+            for number, (record_id, record) in zip(chosen.tolist(), _rows(picked), strict=True):
                 made = maker.make(number, record_id, record)
                 if isinstance(made, Request):
                     yield made
@@ -55,33 +55,18 @@ def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterat
             return
 
 
-class _Ascending:
-    """Ascending row numbers that arrive in pieces, taken up to a bound."""
+def _made(maker: Maker, batch: pa.RecordBatch, first: int) -> list[Request | Rejection]:
+    made = None
+    if isinstance(maker, RequestMaker) and all(_is_text(batch.column(name)) for name in maker.prompt.columns):
+        columns = {name: batch.column(name).to_pylist() for name in maker.prompt.columns}
+        made = maker.make_texts(first, batch.column("record_id").to_pylist(), columns)
+    if made is None:
+        made = [maker.make(row, record_id, record) for row, (record_id, record) in enumerate(_rows(batch), first)]
+    return made
 
-    def __init__(self, pieces: Iterable[pa.Array]) -> None:
-        self._pieces = iter(pieces)
-        self._held: list[int] = []
-        self.over = False
 
-    def below(self, bound: int) -> list[int]:
-        taken: list[int] = []
-        while not self.over:
-            if not self._held:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    self.over = True
-                    break
-                self._held = piece.to_pylist()
-                continue
-            if self._held[-1] < bound:
-                taken += self._held
-                self._held = []
-                continue
-            split = next(i for i, value in enumerate(self._held) if value >= bound)
-            taken += self._held[:split]
-            self._held = self._held[split:]
-            break
-        return taken
+def _is_text(array: pa.Array) -> bool:
+    return pa.types.is_string(array.type) and not array.null_count
 
 
 def _columns(maker: Maker) -> list[str]:

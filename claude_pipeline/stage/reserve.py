@@ -25,6 +25,7 @@ from claude_pipeline.cache import is_marked
 from claude_pipeline.catalog import Price, Usage
 from claude_pipeline.ledger import ChunkRow
 from claude_pipeline.plan import predict
+from claude_pipeline.request_table import RequestTable
 from claude_pipeline.result import PAID_PERHAPS
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.past import read_past
@@ -67,6 +68,24 @@ def reserve(desk: Desk, workload: Workload) -> Callable[[bytes], int]:
         return frame.known[size]
 
     return bound
+
+
+def reserves_of(reserve: Callable[[bytes], int]) -> Callable[[RequestTable], Reserves]:
+    """Of each request of a table, of several tables of one maker's requests: length alone tells these apart."""
+    known: dict[int, int] = {}
+
+    def of(table: RequestTable) -> Reserves:
+        if not table.alike:
+            return np.array([reserve(params) for params in table.lines()], np.int64)
+        sizes, examples, which = np.unique(table.sizes, return_index=True, return_inverse=True)
+        lines = None
+        for size, example in zip(sizes.tolist(), examples.tolist(), strict=True):
+            if size not in known:
+                lines = lines or table.lines()
+                known[size] = reserve(lines[example])
+        return np.array([known[size] for size in sizes.tolist()], np.int64)[which]
+
+    return of
 
 
 class _Frame:

@@ -17,6 +17,7 @@ from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
 from claude_pipeline.progress import told
 from claude_pipeline.request import Request
+from claude_pipeline.request_table import tables_of
 from claude_pipeline.stage.cascade import cut_next_level
 from claude_pipeline.stage.check import check_model
 from claude_pipeline.stage.cut import cut
@@ -160,7 +161,7 @@ def halve_refused(desk: Desk, workload: Workload) -> None:
                 update={"chunk": workload.chunk.model_copy(update={"requests": (chunk.requests + 1) // 2})}
             )
             halves = cut(
-                desk, half, snapshot, _all_of(desk, chunk), check_model(desk, half), round_number=chunk.round,
+                desk, half, snapshot, tables_of(_all_of(desk, chunk)), check_model(desk, half), round_number=chunk.round,
                 plan_number=chunk.plan_number, max_tokens=chunk.max_tokens, rounds_before=chunk.rounds_before,
             )  # fmt: skip
             desk.ledger.chunk_split(chunk, halves, at=desk.clock())
@@ -211,7 +212,7 @@ def _cut_next_round(desk: Desk, workload: Workload, progress: SnapshotProgress) 
         of_model = [chunk for chunk in due if chunk.model == model]
         variant = workload.asking(model)
         new += cut(
-            desk, variant, progress.snapshot, _to_ask_again(desk, of_model, lowest, last), check_model(desk, variant),
+            desk, variant, progress.snapshot, tables_of(_to_ask_again(desk, of_model, lowest, last)), check_model(desk, variant),
             round_number=lowest + 1, plan_number=plan_number,
             max_tokens=max(chunk.max_tokens or variant.max_tokens for chunk in of_model),
             first_number=new[-1].number + 1 if new else None,

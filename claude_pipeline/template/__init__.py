@@ -17,7 +17,7 @@ The whole budget takes about a second at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, TemplateError, TemplateSyntaxError, is_undefined, meta, nodes
@@ -73,6 +73,12 @@ class Template:
         text = self._joined.text(record) if self._joined is not None else None
         return self._by_jinja(record) if text is None else _joined([text])
 
+    def render_texts(self, columns: Mapping[str, Sequence[str]]) -> list[str] | None:
+        """The prompts of many records, whose columns hold nothing but texts; longer ones than `render` allows as well.
+        None where the template does more than print columns: `render` each.
+        """
+        return self._joined.texts(columns) if self._joined is not None else None
+
     def _by_jinja(self, record: dict[str, Any]) -> str:
         environment, compiled = self._environment, self._compiled
         environment.left = WORK_MAX
@@ -125,6 +131,7 @@ def _joined(pieces: Iterable[str]) -> str:
 
 __all__ = [
     "NULL",
+    "PROMPT_CHARACTERS_MAX",
     "TEMPLATE_CHARACTERS_MAX",
     "RejectCode",
     "Template",

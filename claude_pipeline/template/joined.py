@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import nodes
@@ -15,7 +15,8 @@ class Joined:
 
     def __init__(self, pieces: Iterable[str | nodes.Name]) -> None:
         held = list(pieces)
-        self._names = tuple(piece.name for piece in held if isinstance(piece, nodes.Name))
+        self._order = tuple(piece.name for piece in held if isinstance(piece, nodes.Name))
+        self._names = frozenset(self._order)
         self._format = "".join("%s" if isinstance(piece, nodes.Name) else piece.replace("%", "%%") for piece in held)
 
     @classmethod
@@ -37,10 +38,16 @@ class Joined:
     def text(self, record: Mapping[str, Any]) -> str | None:
         """None where a value has to be looked at: Jinja then says what is wrong with it."""
         try:
-            values = tuple([record[name] for name in self._names])
+            values = tuple([record[name] for name in self._order])
         except KeyError:
             return None
         for value in values:
             if type(value) is not str and type(value) is not int:
                 return None
         return self._format % values
+
+    def texts(self, columns: Mapping[str, Sequence[str]]) -> list[str] | None:
+        """Of many records at once, whose columns hold nothing but texts; None where it has no column to print."""
+        if not self._names or not self._names <= columns.keys():
+            return None
+        return list(map(self._format.__mod__, zip(*(columns[name] for name in self._order), strict=True)))

@@ -26,18 +26,21 @@ from claude_pipeline.chunk import (
 from claude_pipeline.errors import RequestTooLarge
 from claude_pipeline.home import sha256_of
 from claude_pipeline.request import Request
+from claude_pipeline.request_table import tables_of
 from claude_pipeline_tests.factory import make_requests
 
 TAG = "0123abcd-0123456789abcdef"
 SIZE_BYTES = 100  # of a request's params
 ENTRY_BYTES = SIZE_BYTES + ENTRY_OVERHEAD_BYTES
+ROWS = 2  # of a table, so that chunks end within one and between two
 
 
 def cut(folder: Path, requests: list[Request], limit: ChunkLimit, **options: Any) -> list[Chunk]:
     def place(number: int) -> tuple[Path, Path]:
         return folder / f"{number}.jsonl", folder / f"{number}.parquet"
 
-    return list(cut_chunks(requests, limit, reserve_units=lambda params: len(params) * 2, place=place, **options))
+    tables = tables_of(requests, rows=ROWS)
+    return list(cut_chunks(tables, limit, reserve_units=lambda table: table.sizes * 2, place=place, **options))
 
 
 def bytes_of(requests: int) -> int:
@@ -81,10 +84,11 @@ def test_a_chunk_is_there_before_the_next_request_is_made(tmp_path: Path) -> Non
             made.append(request.row)
             yield request
 
-    chunks = cut_chunks(stream(), ChunkLimit(3, 10_000), reserve_units=lambda _: 0,
+    tables = tables_of(stream(), rows=1)
+    chunks = cut_chunks(tables, ChunkLimit(3, 10_000), reserve_units=lambda table: table.sizes,
                         place=lambda n: (tmp_path / f"{n}.jsonl", tmp_path / f"{n}.parquet"))  # fmt: skip
     next(iter(chunks))
-    assert made == [0, 1, 2, 3]
+    assert made == [0, 1, 2]
 
 
 def test_the_index_names_each_line_with_its_reserve(tmp_path: Path) -> None:
