@@ -80,6 +80,12 @@ class Dataset(_Strict):
     sql: str | None = Field(None, description="A query: DuckDB's SQL, or that of `database`.")
     database: str | None = Field(None, description="SQLAlchemy URL in which `sql` runs; without it DuckDB runs it.")
     id: str | None = Field(None, description="Column that names a record; without it a digest of its content does.")
+    watermark: str | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda value: value is None,  # else every workload's code version would change
+        description="Column whose value only grows: a snapshot holds what is newer than the snapshots before it.",
+    )
     format: Literal["csv", "jsonl", "parquet"] | None = Field(
         None, description="Only where the file's name does not say."
     )
@@ -94,6 +100,10 @@ class Dataset(_Strict):
             raise ValueError("give either path: or sql:, exactly one of them")
         if self.database is not None and self.sql is None:
             raise ValueError("database: needs sql:, the query to run in it")
+        if self.watermark is not None and self.id is None:
+            raise ValueError("watermark: needs id:, which tells records with an equal watermark apart")
+        if self.watermark == "record_id":
+            raise ValueError("watermark: record_id is the name under which ids are kept, as text; rename the column")
         return self
 
 

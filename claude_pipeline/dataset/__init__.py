@@ -8,6 +8,8 @@
     table       what every source becomes: a schema and a stream of batches
     origin      which file and line each row came from, and which could not be read whole
     identity    record ids: a column of the dataset, or a digest of the content
+    watermark   the column by which new records are told from old ones: its kinds, its order, its text
+    increment   keeps the new records alone; row_group, bound: how Parquet and SQL leave the others unread
     snapshot    writes and reads the snapshot file
     predicate   conditions that users write in SQL, checked and evaluated apart from everything else
 
@@ -19,17 +21,22 @@ A value that nothing here can hold (half a character, NaN in JSON, bytes that ar
 is null in the snapshot and a fault of its record, which is then never asked.
 """
 
+from claude_pipeline.dataset.increment import Base
 from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.predicate import check_predicate, first_true, guarded
 from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
+from claude_pipeline.dataset.watermark import Mark, lies_ahead
 
 __all__ = [
+    "Base",
+    "Mark",
     "Origin",
     "SnapshotFile",
     "check_predicate",
     "columns_of",
     "first_true",
     "guarded",
+    "lies_ahead",
     "record_batches",
     "take_snapshot",
 ]

@@ -7,7 +7,8 @@ the query is read again with that column as text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from claude_pipeline.dataset.bound import DIALECTS
+from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.parquet_table import row_group_batches
 from claude_pipeline.dataset.table import Table, check_names, fitted, plain_schema, plain_type
+from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.workload import Workload
 
@@ -30,8 +34,21 @@ class _Misfit(Exception):
         self.column = column
 
 
-def database_table(workload: Workload, *, scratch: Path) -> Table:
+@dataclass(frozen=True)
+class _Query:
+    """What is run, and the types of columns for those that hold nothing but nulls."""
+
+    sql: str
+    known: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+
+def database_table(
+    workload: Workload, *, scratch: Path, mark: Mark | None = None, known: pa.Schema | None = None
+) -> Table:
     """`dataset.sql` run in `dataset.database`.
+
+    Rows that lie below `mark`, of the dataset's watermark, are left unread where the database is one of
+    `bound.DIALECTS`. `known` are the columns of an earlier snapshot.
 
     Raises:
         DatasetInvalid: the URL cannot be used, the database refuses, or the columns cannot be kept.
@@ -39,14 +56,20 @@ def database_table(workload: Workload, *, scratch: Path) -> Table:
     place = f"{workload.place}: sql"
     engine = _engine(workload)
     staged = scratch / "database.parquet"
-    as_text: set[str] = set()
+    types = {each.name: each.type for each in known} if known is not None else {}
+    query = _Query(workload.dataset.sql or "", types)
+    bounded = _bounded(engine, workload, query, mark)
+    origin = Origin()
     try:
-        while True:
-            try:
-                schema = _stage(engine, workload, staged, as_text, place)
-                break
-            except _Misfit as misfit:
-                as_text.add(misfit.column)
+        try:
+            schema = _staged(engine, workload, bounded, staged, place)
+            if bounded is not query and mark is not None:
+                origin.begin(f"sql from {workload.dataset.watermark} = {mark.text} on")
+        except DatasetInvalid:
+            if bounded is query:
+                raise
+            # The column is of another type now, or the query none that can stand within another one.
+            schema = _staged(engine, workload, query, staged, place)
     finally:
         engine.dispose()
 
@@ -56,7 +79,28 @@ def database_table(workload: Workload, *, scratch: Path) -> Table:
                 yield fitted(batch, schema, place=place)
         staged.unlink()
 
-    return Table(schema, batches(), place)
+    return Table(schema, origin.counted(batches()), place, origin)
+
+
+def _bounded(engine: sa.Engine, workload: Workload, query: _Query, mark: Mark | None) -> _Query:
+    """The query for the rows that may be new; itself where it is read in full."""
+    column, dialect = workload.dataset.watermark, DIALECTS.get(engine.dialect.name)
+    if column is None or mark is None or dialect is None:
+        return query
+    bound = dialect(engine.dialect.identifier_preparer.quote_identifier(column), mark)
+    if bound is None:
+        return query
+    inner = query.sql.strip().removesuffix(";")
+    return _Query(f"SELECT * FROM (\n{inner}\n) AS every_record WHERE {bound}", query.known)
+
+
+def _staged(engine: sa.Engine, workload: Workload, query: _Query, path: Path, place: str) -> pa.Schema:
+    as_text: set[str] = set()
+    while True:
+        try:
+            return _stage(engine, workload, query, path, as_text, place)
+        except _Misfit as misfit:
+            as_text.add(misfit.column)
 
 
 def _engine(workload: Workload) -> sa.Engine:
@@ -78,17 +122,19 @@ def _engine(workload: Workload) -> sa.Engine:
         ) from None
 
 
-def _stage(engine: sa.Engine, workload: Workload, path: Path, as_text: set[str], place: str) -> pa.Schema:
+def _stage(
+    engine: sa.Engine, workload: Workload, query: _Query, path: Path, as_text: set[str], place: str
+) -> pa.Schema:
     try:
         with engine.connect() as connection:
             # no_parameters: a % in the query is itself, not a placeholder.
             options = {"stream_results": True, "yield_per": ROWS_PER_PIECE, "no_parameters": True}
-            result = connection.execution_options(**options).exec_driver_sql(workload.dataset.sql or "")
+            result = connection.execution_options(**options).exec_driver_sql(query.sql)
             if not result.returns_rows:
                 raise DatasetInvalid("must be one query that gives rows, a SELECT", place=place)
             names = list(result.keys())
             check_names(names, id_column=workload.dataset.id, place=place)
-            return _write(result.partitions(ROWS_PER_PIECE), names, path, as_text)
+            return _write(result.partitions(ROWS_PER_PIECE), names, path, as_text, query.known)
     except SQLAlchemyError as error:
         kind = type(getattr(error, "orig", None) or error).__name__
         raise DatasetInvalid(
@@ -96,11 +142,20 @@ def _stage(engine: sa.Engine, workload: Workload, path: Path, as_text: set[str],
         ) from None
 
 
-def _write(pieces: Iterator[Sequence[sa.Row[Any]]], names: list[str], path: Path, as_text: set[str]) -> pa.Schema:
+def _write(
+    pieces: Iterator[Sequence[sa.Row[Any]]],
+    names: list[str],
+    path: Path,
+    as_text: set[str],
+    known: Mapping[str, pa.DataType],
+) -> pa.Schema:
     first = next(pieces, [])
     columns = _columns(first, len(names))
     schema = pa.schema(
-        [(name, _inferred(column, name in as_text)) for name, column in zip(names, columns, strict=True)]
+        [
+            (name, _inferred(column, name in as_text, known.get(name)))
+            for name, column in zip(names, columns, strict=True)
+        ]
     )
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
         rows: Sequence[sa.Row[Any]] | None = first
@@ -115,9 +170,11 @@ def _columns(rows: Sequence[sa.Row[Any]], width: int) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
-def _inferred(values: Sequence[Any], as_text: bool) -> pa.DataType:
+def _inferred(values: Sequence[Any], as_text: bool, known: pa.DataType | None) -> pa.DataType:
     if as_text:
         return pa.string()
+    if known is not None and all(value is None for value in values):
+        return known
     try:
         return plain_type(pa.array(values).type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):

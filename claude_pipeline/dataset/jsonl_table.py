@@ -81,7 +81,8 @@ def jsonl_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path)
     if dataset.id in types:
         if types[dataset.id].endswith(("]", ")")):
             raise DatasetInvalid(f"id: column {dataset.id!r} holds lists or objects, no ids", place=place)
-        types[dataset.id] = "VARCHAR"
+        if dataset.id != dataset.watermark:  # whose numbers must stay numbers, to be compared
+            types[dataset.id] = "VARCHAR"
     with connected(scratch) as connection:
         own = plain_schema(connection.sql(_nothing_of(types)).to_arrow_table().schema) if types else pa.schema([])
     schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in partitions)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from claude_pipeline.errors import DatasetInvalid
@@ -80,3 +81,38 @@ class Origin:
         """`reviews.jsonl, line 12`; rows count from 0."""
         number = bisect_right(self._sources, row, key=lambda source: source.first_row)
         return self._sources[number - 1].place_of(row) if number else f"record {row + 1:,}"
+
+
+class KeptOrigin(Origin):
+    """Of the rows of `source` that a filter kept: their own numbers here, the source's place of each."""
+
+    def __init__(self, source: Origin) -> None:
+        super().__init__()
+        self._source = source
+        # Runs of kept rows: the number of the first here, and in the source.
+        self._here, self._there = array("q"), array("q")
+
+    def took(self, kept: np.ndarray) -> None:
+        """Of the batch that the source just gave these rows, which count from its first, are the next ones here."""
+        rows = kept + self._source.rows
+        begins = np.concatenate(([0], np.flatnonzero(np.diff(rows) != 1) + 1)) if len(rows) else np.array([], int)
+        for begin in begins.tolist():
+            here, there = self.rows + begin, int(rows[begin])
+            if not self._here or there - here != self._there[-1] - self._here[-1]:
+                self._here.append(here)
+                self._there.append(there)
+        self.rows += len(rows)
+
+    def settle(self) -> None:
+        """Once the source is read: which of its faults are of kept rows."""
+        for there, fault in self._source.faults.items():
+            run = bisect_right(self._there, there) - 1
+            if run < 0:
+                continue
+            row = self._here[run] + there - self._there[run]
+            if row < (self._here[run + 1] if run + 1 < len(self._here) else self.rows):
+                self.faults[row] = fault
+
+    def place_of(self, row: int) -> str:
+        run = bisect_right(self._here, row) - 1
+        return self._source.place_of(self._there[run] + row - self._here[run]) if run >= 0 else super().place_of(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset.origin import Fault, Origin
 from claude_pipeline.dataset.plain import unchanged, unpacked
+from claude_pipeline.dataset.row_group import old_groups
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import (
     BYTES_PER_BATCH,
@@ -21,12 +22,15 @@ from claude_pipeline.dataset.table import (
     fitted,
     plain_schema,
 )
+from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.workload import Dataset
 
 
-def parquet_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path) -> Table:
+def parquet_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Path, mark: Mark | None = None) -> Table:
     """All files of a dataset; where types differ the wider one holds all.
+
+    Row groups that lie below `mark`, of the dataset's watermark, are left unread.
 
     Raises:
         DatasetInvalid: a file is cut, its columns differ, or its types cannot be reconciled.
@@ -48,7 +52,8 @@ def parquet_table(files: Sequence[SourceFile], dataset: Dataset, *, scratch: Pat
         for file in files:
             origin.begin(file.name)
             with unchanged(file), _opened(file, scratch) as parquet:
-                for batch in _batches(parquet, file.place):
+                old = old_groups(parquet, dataset.watermark, mark) if dataset.watermark and mark else set()
+                for batch in _batches(parquet, file.place, old, origin):
                     arrays = fitted(_sound(batch, origin), own, place=file.place).columns
                     arrays += [
                         pa.repeat(pa.scalar(value, pa.string()), len(batch)) for value in file.partitions.values()
@@ -80,11 +85,15 @@ def _sound(batch: pa.RecordBatch, origin: Origin) -> pa.RecordBatch:
 
 
 def row_group_batches(
-    parquet: pq.ParquetFile, *, columns: Sequence[str] | None = None, rows: int = ROWS_PER_BATCH
+    parquet: pq.ParquetFile,
+    *,
+    columns: Sequence[str] | None = None,
+    rows: int = ROWS_PER_BATCH,
+    groups: Iterable[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of at most `rows`, fewer where rows are wide. Never across row groups, so that one
-    group at most is in memory."""
-    for group in range(parquet.num_row_groups):
+    """Batches of at most `rows`, fewer where rows are wide, of these row groups or all. Never across row groups,
+    so that one group at most is in memory."""
+    for group in range(parquet.num_row_groups) if groups is None else groups:
         facts = parquet.metadata.row_group(group)
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         yield from parquet.iter_batches(
@@ -95,9 +104,13 @@ def row_group_batches(
         )
 
 
-def _batches(parquet: pq.ParquetFile, place: str) -> Iterator[pa.RecordBatch]:
+def _batches(parquet: pq.ParquetFile, place: str, old: set[int], origin: Origin) -> Iterator[pa.RecordBatch]:
     try:
-        yield from row_group_batches(parquet)
+        for group in range(parquet.num_row_groups):
+            if group in old:
+                origin.rows += parquet.metadata.row_group(group).num_rows
+            else:
+                yield from row_group_batches(parquet, groups=[group])
     except (OSError, pa.ArrowException):
         raise DatasetInvalid(
             "is damaged: a page cannot be read; copy it again from where it was made", place=place

@@ -23,12 +23,14 @@ import pyarrow.parquet as pq
 from claude_pipeline.dataset import identity
 from claude_pipeline.dataset.csv_table import csv_table
 from claude_pipeline.dataset.database_table import database_table
+from claude_pipeline.dataset.increment import Base, Highest, newer, newer_files
 from claude_pipeline.dataset.jsonl_table import jsonl_table
 from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.parquet_table import parquet_table, row_group_batches
 from claude_pipeline.dataset.query_table import query_table
 from claude_pipeline.dataset.source import find_files
 from claude_pipeline.dataset.table import RECORD_ID, ROWS_PER_BATCH, Table
+from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.progress import told
@@ -45,7 +47,8 @@ _COLUMNS_KEY = b"claude_pipeline.columns"
 @dataclass(frozen=True)
 class SnapshotFile:
     """A snapshot on disk. `digest` is the sha256 of its bytes; `columns` are the record's own,
-    without `record_id` unless the id column has that name; `origin` says where each row came from."""
+    without `record_id` unless the id column has that name; `origin` says where each row came from; `mark` is
+    the highest watermark of its base and its records, where the dataset has one."""
 
     path: Path
     records: int
@@ -53,11 +56,13 @@ class SnapshotFile:
     size_bytes: int
     columns: tuple[str, ...]
     origin: Origin = field(default_factory=Origin, repr=False, compare=False)
+    mark: Mark | None = None
 
 
-def take_snapshot(workload: Workload, path: Path, *, scratch: Path) -> SnapshotFile:
+def take_snapshot(workload: Workload, path: Path, *, scratch: Path, base: Base | None = None) -> SnapshotFile:
     """Read the workload's dataset and write it to `path`, whole or not at all.
 
+    Of a dataset with a watermark the records that `base` does not hold, be they none.
     Streams: memory depends on how wide a record is, not on how many there are.
 
         >>> snapshot = take_snapshot(workload, home.snapshot("tickets", "2026-11-22.1"), scratch=home.scratch())
@@ -70,13 +75,16 @@ def take_snapshot(workload: Workload, path: Path, *, scratch: Path) -> SnapshotF
     """
     make_folder(scratch)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="snapshot-") as folder, written(path) as temporary:
-        table = _open(workload, Path(folder))
+        table = _open(workload, Path(folder), base)
+        found = Highest(None)
+        if workload.dataset.watermark is not None:
+            table, found = newer(table, workload.dataset, base)
         columns = tuple(table.schema.names)
         records = _write(table, workload, temporary, Path(folder))
-        if records == 0 and not workload.dataset.allow_empty:
+        if records == 0 and base is None and not workload.dataset.allow_empty:
             raise DatasetInvalid("holds no records; set allow_empty: true if that is meant", place=table.place)
         digest, size = sha256_of(temporary), temporary.stat().st_size
-    return SnapshotFile(path, records, digest, size, columns, table.origin)
+    return SnapshotFile(path, records, digest, size, columns, table.origin, found.mark)
 
 
 def columns_of(snapshot: Path) -> tuple[str, ...]:
@@ -95,13 +103,29 @@ def record_batches(
         yield from row_group_batches(parquet, columns=columns, rows=rows)
 
 
-def _open(workload: Workload, scratch: Path) -> Table:
+def _open(workload: Workload, scratch: Path, base: Base | None) -> Table:
     dataset = workload.dataset
+    mark = base.mark if base is not None else None
     if dataset.sql is not None:
-        return (query_table if dataset.database is None else database_table)(workload, scratch=scratch)
+        if dataset.database is None:
+            return query_table(workload, scratch=scratch, mark=mark)
+        known = base.schema() if base is not None else None
+        return database_table(workload, scratch=scratch, mark=mark, known=known)
     files = find_files(workload)
-    opener = {"csv": csv_table, "jsonl": jsonl_table, "parquet": parquet_table}[files[0].format]
-    return opener(files, dataset, scratch=scratch)
+    if mark is not None and dataset.watermark is not None and dataset.watermark in files[0].partitions:
+        files = newer_files(files, dataset.watermark, mark)
+    match files[0].format:
+        case "csv":
+            table = csv_table(files, dataset, scratch=scratch)
+        case "jsonl":
+            table = jsonl_table(files, dataset, scratch=scratch)
+        case "parquet":
+            table = parquet_table(files, dataset, scratch=scratch, mark=mark)
+    if base is None or table.schema.names:
+        return table
+    # JSON lines of which there are none tell no columns: nothing new, of the columns as they were.
+    known = base.schema()
+    return Table(pa.schema([known.field(name) for name in columns_of(base.newest)]), iter(()), table.place)
 
 
 def _write(table: Table, workload: Workload, path: Path, scratch: Path) -> int:

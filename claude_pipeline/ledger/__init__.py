@@ -24,6 +24,7 @@ from claude_pipeline.ledger.record import (
     Tag,
     Walls,
     WatchedBatch,
+    Watermark,
 )
 from claude_pipeline.ledger.state import ChunkState, IntentState, SnapshotState
 from claude_pipeline.ledger.submit_moves import QueueFull
@@ -56,5 +57,6 @@ __all__ = [
     "Tag",
     "Walls",
     "WatchedBatch",
+    "Watermark",
     "inspect_ledger",
 ]

@@ -74,6 +74,11 @@ def _m006_alerts(connection: Connection) -> None:
     table.metadata.create_all(connection, tables=[table.alert])
 
 
+def _m007_watermarks(connection: Connection) -> None:
+    """Columns that came with snapshots that hold what is newer than those before them."""
+    _add_missing_columns(connection, [table.snapshot])
+
+
 def _replace_checks(connection: Connection, changed: Table) -> None:
     """Give a table the CHECK constraints that it has in `table.metadata`, in place: others refer to it."""
     checks = [c for c in changed.constraints if isinstance(c, CheckConstraint)]
@@ -144,6 +149,7 @@ STEPS: list[Step] = [
     _m004_cascades_and_measures,
     _m005_real_time_lane,
     _m006_alerts,
+    _m007_watermarks,
 ]
 VERSION = len(STEPS)
 

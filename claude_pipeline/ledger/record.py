@@ -56,6 +56,10 @@ class SnapshotRow(_Row):
     pilot: int | None
     rounds_used: int
     wanted_from: datetime | None
+    watermark_column: str | None
+    watermark_type: str | None
+    watermark_value: str | None
+    watermark_base: SnapshotId | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", SnapshotState(self.state))
@@ -179,6 +183,20 @@ class OldPart(_Row):
 
     path: str
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Up to which value of which column a snapshot, with the one it rests on, holds the records of its source."""
+
+    column: str
+    type: str
+    value: str
+    base: SnapshotId | None
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        return {f"watermark_{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)

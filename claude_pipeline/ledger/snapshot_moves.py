@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sqlalchemy import delete as delete_rows
 from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.account_moves import AccountMoves
-from claude_pipeline.ledger.record import NewChunk, Part, PlanCounts, SnapshotId, SnapshotRow
+from claude_pipeline.ledger.record import NewChunk, Part, PlanCounts, SnapshotId, SnapshotRow, Watermark
 from claude_pipeline.ledger.state import ChunkState, SnapshotState
 from claude_pipeline.ledger.store import require
 
@@ -58,12 +58,21 @@ class SnapshotMoves(AccountMoves):
         return connection.execute(found).first() is not None
 
     def snapshot_loaded(
-        self, workload: str, partition: str, *, path: str, digest: str, records: int, at: datetime
+        self,
+        workload: str,
+        partition: str,
+        *,
+        path: str,
+        digest: str,
+        records: int,
+        at: datetime,
+        watermark: Watermark | None = None,
     ) -> SnapshotRow:
         """Register the records of a partition; the same digest as its last snapshot is that snapshot.
 
         `path` must contain `{id}`, which is replaced by the snapshot's id.
         """
+        mark = watermark.columns if watermark is not None else {}
         with self._writing() as connection:
             last = connection.execute(
                 select(table.snapshot)
@@ -73,7 +82,7 @@ class SnapshotMoves(AccountMoves):
             ).mappings()
             found = last.first()
             if found is not None and found["digest"] == digest:
-                return SnapshotRow.of(found)
+                return self._watermark_noted(connection, SnapshotRow.of(found), mark, at)
             number = found["number"] + 1 if found is not None else 1
             snapshot_id = SnapshotId(f"{partition}.{number}")
             connection.execute(
@@ -87,6 +96,7 @@ class SnapshotMoves(AccountMoves):
                     digest=digest,
                     records=records,
                     created_at=at,
+                    **mark,
                 )
             )
             self._event(
@@ -100,6 +110,17 @@ class SnapshotMoves(AccountMoves):
             )
             row = connection.execute(_snapshot(workload, snapshot_id)).mappings().one()
             return SnapshotRow.of(row)
+
+    def _watermark_noted(
+        self, connection: Connection, snapshot: SnapshotRow, mark: Mapping[str, str | None], at: datetime
+    ) -> SnapshotRow:
+        """The same records again: on another base now, or with a watermark that is new to the workload."""
+        if all(getattr(snapshot, column) == value for column, value in mark.items()):
+            return snapshot
+        known = (table.snapshot.c.workload == snapshot.workload) & (table.snapshot.c.id == snapshot.id)
+        connection.execute(update(table.snapshot).where(known).values(**mark))
+        self._snapshot_event(connection, "watermark noted", snapshot, at, f"it rests on {mark['watermark_base']}")
+        return SnapshotRow.of(connection.execute(_snapshot(snapshot.workload, snapshot.id)).mappings().one())
 
     def snapshot_planned(
         self,

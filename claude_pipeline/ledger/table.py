@@ -129,6 +129,11 @@ snapshot = Table(
     Column("pilot", Integer),  # its plan asks so many questions only, to see; null: all of them
     Column("wanted_from", Moment),  # when its deadline began to run: planned, or retried by hand
     Column("rounds_used", Integer, nullable=False, default=0, server_default="0"),  # before the last retry by hand
+    # of an append-only source: it and the snapshots it rests on hold every record up to watermark_value
+    Column("watermark_column", Text),  # null: it was read in full
+    Column("watermark_type", String(32)),  # whole number, date, timestamp, timestamp with time zone, text
+    Column("watermark_value", Text),  # in the text of claude_pipeline.dataset.Mark
+    Column("watermark_base", String(64)),  # id of the snapshot that holds what is older; null: none, it holds all
     CheckConstraint("merged_at IS NULL OR succeeded IS NOT NULL", name="merged_has_counts"),
     _one_of("state", SnapshotState),
     UniqueConstraint("workload", "partition", "number"),

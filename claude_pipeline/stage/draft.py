@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset import take_snapshot
 from claude_pipeline.ledger import ChunkState, PlanCounts, SnapshotRow
 from claude_pipeline.result import check_names, connection
 from claude_pipeline.sql import file_literal, literal
@@ -19,6 +18,7 @@ from claude_pipeline.stage.check import check_conditions
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
+from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import maker_of
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
 from claude_pipeline.stage.prepare import Prepared, asked_before
@@ -45,7 +45,7 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
     """
     with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="plan-") as folder:
         records, plan = Path(folder) / "records.parquet", Path(folder) / "plan.parquet"
-        taken = take_snapshot(workload, records, scratch=desk.home.scratch())
+        taken = load(desk, workload, partition, records).taken
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, records)
         rejected = write_plan(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from claude_pipeline.cache import choose as choose_cache
 from claude_pipeline.crash import crash_point
-from claude_pipeline.dataset import Origin, columns_of, take_snapshot
+from claude_pipeline.dataset import Origin, columns_of
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
@@ -27,6 +27,7 @@ from claude_pipeline.stage.check import check_conditions, check_model
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
+from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import cut_each, maker_of
 from claude_pipeline.stage.pilot import check_pilot, keep_sample
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
@@ -76,7 +77,8 @@ def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, 
     pattern = desk.home.snapshot(workload.name, "{id}")
     fresh = desk.home.snapshot(workload.name, f".{partition}.fresh")
     make_folder(fresh.parent)
-    taken = take_snapshot(workload, fresh, scratch=desk.home.scratch())
+    loaded = load(desk, workload, partition, fresh)
+    taken = loaded.taken
     try:
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, fresh)
@@ -87,6 +89,7 @@ def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, 
             digest=taken.digest,
             records=taken.records,
             at=desk.clock(),
+            watermark=loaded.watermark,
         )
         crash_point("prepare.after_snapshot")
         path = desk.path(snapshot.path)
