@@ -42,6 +42,13 @@ def query_table(workload: Workload, *, scratch: Path, mark: Mark | None = None) 
     return Table(own, origin.counted(fitted(batch, own, place=place) for batch in rows), place, origin)
 
 
+def _unended(query: str) -> str:
+    """One statement up to its semicolon, which with a comment behind it could not stand within another query."""
+    text = query.encode()
+    ends = (place for place, _ in duckdb.tokenize(query) if text[place : place + 1] == b";")
+    return text[: next(ends, None)].decode()
+
+
 def _bounded(query: duckdb.DuckDBPyRelation, column: str, mark: Mark) -> duckdb.DuckDBPyRelation:
     """The rows that may be new. As they are where the column is missing or of another type: that is told later."""
     schema = query.limit(0).to_arrow_table().schema
@@ -63,7 +70,7 @@ def _rows(workload: Workload, place: str, scratch: Path, mark: Mark | None) -> I
             statements = connection.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise DatasetInvalid("sql: must be one query that gives rows, a SELECT", place=workload.place)
-            relation = connection.sql(query)
+            relation = connection.sql(_unended(query))
             column = workload.dataset.watermark
             stream = reader(_bounded(relation, column, mark) if column and mark else relation)
             yield stream.schema
