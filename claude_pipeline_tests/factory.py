@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from claude_pipeline.lane.submit import Submission
-from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, NewChunk, PlanCounts, SnapshotRow, Walls
+from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, NewChunk, PlanCounts, SnapshotRow, Walls, Watermark
 from claude_pipeline.request import Request
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import Collection, collect, look
@@ -97,10 +97,18 @@ def make_new_chunk(number: int = 1, *, round_number: int = 1, requests: int = 10
 
 
 def loaded_snapshot(
-    ledger: Ledger, at: datetime, *, workload: str = "notes", partition: str = PARTITION, digest: str = "d1"
+    ledger: Ledger,
+    at: datetime,
+    *,
+    workload: str = "notes",
+    partition: str = PARTITION,
+    digest: str = "d1",
+    watermark: Watermark | None = None,
 ) -> SnapshotRow:
     ledger.register_workload(workload, source=None, cadence="daily", at=at)
-    return ledger.snapshot_loaded(workload, partition, path="snapshots/{id}", digest=digest, records=20, at=at)
+    return ledger.snapshot_loaded(
+        workload, partition, path="snapshots/{id}", digest=digest, records=20, at=at, watermark=watermark
+    )
 
 
 def ready_chunks(ledger: Ledger, at: datetime, *new: NewChunk, workload: str = "notes") -> list[ChunkRow]:

@@ -33,6 +33,7 @@ STAGED: dict[str, dict[str, str]] = {
         "records": "BIGINT", "asked": "BIGINT", "reused": "BIGINT", "duplicates": "BIGINT", "awaited": "BIGINT",
         "rejected": "BIGINT", "succeeded": "BIGINT", "dead": "BIGINT", "created_at": "TIMESTAMPTZ",
         "planned_at": "TIMESTAMPTZ", "merged_at": "TIMESTAMPTZ", "canceled_at": "TIMESTAMPTZ",
+        "watermark_value": "VARCHAR", "watermark_base": "VARCHAR",
     },
     "chunk": {
         "id": "BIGINT", "workload": "VARCHAR", "snapshot": "VARCHAR", "key": "VARCHAR", "round": "INTEGER",
@@ -67,7 +68,8 @@ OPS: tuple[OpsTable, ...] = (
                   s.duplicates, s.awaited, s.rejected, s.succeeded, s.dead,
                   coalesce((SELECT sum(c.cost_units) FROM staged.chunk c
                             WHERE c.workload = s.workload AND c.snapshot = s.id), 0) / 1e10 AS cost_usd,
-                  s.created_at, s.planned_at, s.merged_at, s.canceled_at
+                  s.created_at, s.planned_at, s.merged_at, s.canceled_at, s.watermark_value AS watermark,
+                  s.watermark_base AS rests_on
            FROM staged.snapshot s ORDER BY s.workload, s.partition, s.number""",
         {
             "snapshot": "<partition>.<number>; number rises when the records of the partition changed",
@@ -79,6 +81,8 @@ OPS: tuple[OpsTable, ...] = (
             "dead": "records without an answer and without a further attempt",
             "cost_usd": "USD paid for it",
             "canceled_at": "when a person canceled it: nothing more of it is sent",
+            "watermark": "highest value of dataset.watermark in it and what it rests on; null where the dataset has none",
+            "rests_on": "the snapshot that holds the older records; null: it holds all of them",
         },
     ),
     OpsTable(

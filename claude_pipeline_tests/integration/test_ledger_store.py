@@ -20,10 +20,12 @@ from claude_pipeline.home import Home
 from claude_pipeline.ledger import (
     ChunkState,
     Ledger,
+    SnapshotId,
+    Watermark,
 )
 from claude_pipeline.ledger.migration import VERSION
 from claude_pipeline_tests.conftest import NOW
-from claude_pipeline_tests.factory import make_new_chunk, ready_chunks
+from claude_pipeline_tests.factory import loaded_snapshot, make_new_chunk, ready_chunks
 from claude_pipeline_tests.integration.ledger_case import (
     COLLECTED,
     SPEND,
@@ -95,6 +97,34 @@ def test_a_ledger_of_the_first_schema_is_brought_to_this_one(
         assert migrated.chunks("notes") == chunks
         collected(migrated, chunks[0])
         assert migrated.chunk(chunks[0].id).cost_units == 7
+
+
+def test_a_ledger_from_before_watermarks_has_none(
+    ledger: Ledger, ledger_sql: Connection, home: Home, ledger_url: str | None
+) -> None:
+    before = loaded_snapshot(ledger, NOW)
+    for column in ("watermark_column", "watermark_type", "watermark_value", "watermark_base"):
+        ledger_sql.execute(text(f"ALTER TABLE snapshot DROP COLUMN {column}"))
+    ledger_sql.execute(text("UPDATE setting SET value = '6' WHERE key = 'schema_version'"))
+    ledger_sql.commit()
+    with Ledger.open(ledger_url, path=home.ledger) as migrated:
+        assert migrated.get_setting("schema_version") == str(VERSION)
+        assert migrated.snapshots("notes") == [before]
+        assert (before.watermark_column, before.watermark_base) == (None, None)
+        again = loaded_snapshot(migrated, NOW, watermark=MARK)
+        assert again == replace(before, watermark_column="it's at", watermark_type="text", watermark_value="ü'9")
+
+
+MARK = Watermark("it's at", "text", "ü'9", None)
+
+
+def test_equal_records_on_another_base_are_noted_once(ledger: Ledger) -> None:
+    first = loaded_snapshot(ledger, NOW, watermark=MARK)
+    for _ in range(2):
+        moved = loaded_snapshot(ledger, NOW, watermark=replace(MARK, base=SnapshotId("2026-11-21.1")))
+        assert moved == replace(first, watermark_base="2026-11-21.1")
+    assert loaded_snapshot(ledger, NOW) == moved  # read without a watermark now: what is known stays
+    assert moves(ledger).count("watermark noted") == 1
 
 
 def test_a_ledger_belongs_to_the_first_workspace_it_saw(ledger: Ledger) -> None:

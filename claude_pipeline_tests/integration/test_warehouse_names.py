@@ -46,7 +46,7 @@ PUBLISHED = {
         "workload VARCHAR", "snapshot VARCHAR", "partition VARCHAR", "number INTEGER", "state VARCHAR", "records BIGINT",
         "asked BIGINT", "reused BIGINT", "duplicates BIGINT", "awaited BIGINT", "rejected BIGINT", "succeeded BIGINT",
         "dead BIGINT", "cost_usd DOUBLE", "created_at TIMESTAMPTZ", "planned_at TIMESTAMPTZ", "merged_at TIMESTAMPTZ",
-        "canceled_at TIMESTAMPTZ",
+        "canceled_at TIMESTAMPTZ", "watermark VARCHAR", "rests_on VARCHAR",
     ],
     "ops.chunks": [
         "workload VARCHAR", "snapshot VARCHAR", "chunk VARCHAR", "round INTEGER", "model VARCHAR", LANE, "state VARCHAR",

@@ -77,6 +77,12 @@ def test_each_night_sends_what_is_new(
     assert sent == [23, 7, 4]
     assert nights.records() == {"2026-11-20.1": 23, "2026-11-21.1": 7, "2026-11-22.1": 4}
     assert nights.answered() == nights.answered("latest") == list(range(34))
+    told = asked(desk, "SELECT snapshot, watermark[:10], rests_on FROM ops.snapshots")
+    assert told == [
+        ("2026-11-20.1", "2026-11-20", None),
+        ("2026-11-21.1", "2026-11-21", "2026-11-20.1"),
+        ("2026-11-22.1", "2026-11-22", "2026-11-21.1"),
+    ]
 
 
 @pytest.mark.parametrize("write", SOURCES.values(), ids=SOURCES)

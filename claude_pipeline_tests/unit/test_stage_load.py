@@ -11,7 +11,7 @@ from claude_pipeline.ledger import SnapshotId, SnapshotRow, SnapshotState
 from claude_pipeline.stage.load import chain_before
 from claude_pipeline_tests.conftest import NOW
 
-BLANK: dict[str, Any] = {name: None for name in SnapshotRow.__dataclass_fields__}
+BLANK: dict[str, Any] = dict.fromkeys(SnapshotRow.__dataclass_fields__)
 
 
 def snapshot(day: int, number: int = 1, *, base: int | str | None = None, column: str = "at") -> SnapshotRow:
