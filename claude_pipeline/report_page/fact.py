@@ -242,6 +242,7 @@ class SnapshotFacts:
     samples: tuple[Sample, ...]
     comparison: Comparison | None
     index: bool = False  # whether the workload's page lies beside it
+    rests_on: str | None = None  # the snapshot that holds the older records; None: this one holds all of them
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,15 @@ def choose_snapshot(desk: Desk, workload: Workload, snapshot_id: str | None) -> 
 
 
 def choose_other(desk: Desk, workload: Workload, snapshot: SnapshotRow, against: str | None) -> Other | None:
-    """What a snapshot is compared with: the one before it, or the named snapshot or model; None where there is none.
+    """What a snapshot is compared with: the one before it that has records, or the named snapshot or model; None
+    where there is none.
 
     Raises:
         UsageError: the name is neither; says what there is.
     """
     merged = [s for s in desk.ledger.snapshots(workload.name) if s.merged_at is not None]
     if against is None:
-        before = [s for s in merged if (s.partition, s.number) < (snapshot.partition, snapshot.number)]
+        before = [s for s in merged if s.records and (s.partition, s.number) < (snapshot.partition, snapshot.number)]
         return Other(f"snapshot {before[-1].id}", merged_rows(desk, workload, before[-1].id)) if before else None
     if against == snapshot.id:
         raise UsageError(f"--against: {against} is the snapshot itself; name another one, or a model")
@@ -139,6 +140,7 @@ def read_snapshot(desk: Desk, workload: Workload, snapshot: SnapshotRow, other: 
         confusion=confusion,
         samples=samples,
         comparison=comparison,
+        rests_on=snapshot.watermark_base,
     )
 
 

@@ -49,8 +49,7 @@ def load(desk: Desk, workload: Workload, partition: str, path: Path) -> Loaded:
             "for old ones; correct it, or leave such records out in sql:",
             place=workload.place,
         )
-    base = chain[0].id if chain else None
-    return Loaded(taken, Watermark(column, taken.mark.kind, taken.mark.text, base))
+    return Loaded(taken, Watermark(column, taken.mark.kind, taken.mark.text, chain[0].id if chain else None))
 
 
 def chain_before(snapshots: Sequence[SnapshotRow], partition: str, column: str) -> list[SnapshotRow]:

@@ -68,6 +68,19 @@ def test_a_day_without_anything_new_runs_to_its_end(file: Path, simulated: Simul
     assert report.code == 0, report.err
 
 
+def test_a_report_does_not_take_old_records_for_lost_ones(
+    file: Path, simulated: Simulator, line: CommandLine, tmp_path: Path
+) -> None:
+    with open_desk() as desk:  # a night without anything new between them: nothing to compare with
+        drive.run(desk, read_workload(file), lambda: time.sleep(0.05), partition="2026-01-02")
+    write_dataset(tmp_path / "notes.jsonl", TABLE)
+    line("run", str(file), "--poll-seconds", "0.1", "--quiet")
+    page = Path(line("report", str(file)).out.partition(": ")[2].splitlines()[0]).read_text(encoding="utf-8")
+    assert f"Against snapshot {YESTERDAY}.1" in page
+    assert "It holds only what is newer than snapshot 2026-01-02.1" in page
+    assert "only there" not in page
+
+
 def test_a_watermark_that_does_not_grow_is_refused_in_one_sentence(
     file: Path, simulated: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
