@@ -21,6 +21,7 @@ Kind = Literal["whole number", "timestamp", "timestamp with time zone", "date", 
 NS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _NS = NS_PER_UNIT["s"]
 _EPOCH, _FIRST_DAY = datetime(1970, 1, 1, tzinfo=UTC), date(1970, 1, 1)
+_FIRST_NS = (date.min - _FIRST_DAY).days * 86_400 * _NS
 _AHEAD = timedelta(days=1)  # clocks without a zone are up to 14 h ahead of UTC
 
 _ISO = re.compile(
@@ -172,7 +173,7 @@ def is_iso(text: str) -> bool:
 
 
 def lies_ahead(mark: Mark, now: datetime) -> bool:
-    """Whether it is a day or more in the future, so that what comes with the true time would be older."""
+    """Whether it is a day or more in the future, so that what comes with the true time would be older; or no time."""
     latest = now.astimezone(UTC) + _AHEAD
     match mark.kind:
         case "whole number":
@@ -181,5 +182,5 @@ def lies_ahead(mark: Mark, now: datetime) -> bool:
             return mark.number > (latest.date() - _FIRST_DAY).days
         case "text":
             return is_iso(str(mark.value)) and str(mark.value)[:10] > latest.date().isoformat()
-        case "timestamp" | "timestamp with time zone":
-            return mark.number > (latest - _EPOCH) // timedelta(microseconds=1) * 1_000
+        case "timestamp" | "timestamp with time zone":  # -infinity as well is what no time of ours is compared with
+            return not _FIRST_NS <= mark.number <= (latest - _EPOCH) // timedelta(microseconds=1) * 1_000

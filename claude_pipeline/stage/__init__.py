@@ -1,6 +1,6 @@
 """The journey's stages, each one function that Dagster's ops and the command line share.
 
-prepare      dataset -> snapshot -> plan -> chunks      (check, render, plan_file, question, decide, mix, cut, reserve)
+prepare      dataset -> snapshot -> plan -> chunks      (load, check, render, plan_file, question, decide, mix, cut, reserve)
 submit       doubts settled, rounds and levels cut, chunks sent as batches      (cascade, unasked)
 collect      ended batches -> result rows and merged rows
 finalize     a settled snapshot -> one row per record

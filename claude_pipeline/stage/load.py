@@ -45,8 +45,8 @@ def load(desk: Desk, workload: Workload, partition: str, path: Path) -> Loaded:
     if lies_ahead(taken.mark, desk.clock()):
         path.unlink(missing_ok=True)
         raise DatasetInvalid(
-            f"watermark: the highest {column} lies in the future, and records that come with the true time would pass "
-            "for old ones; correct it, or leave such records out in sql:",
+            f"watermark: the highest {column} lies in the future (or is infinite), and records that come with the true time "
+            "would pass for old ones; correct it, or leave such records out in sql:",
             place=workload.place,
         )
     return Loaded(taken, Watermark(column, taken.mark.kind, taken.mark.text, chain[0].id if chain else None))

@@ -173,6 +173,11 @@ def test_a_value_for_never_is_told_from_the_clock(kind: str, text: str, ahead: b
     assert lies_ahead(Mark.parse(kind, text), NOON) is ahead
 
 
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)], ids=["infinity", "minus-infinity"])
+def test_no_time_at_all_is_never_a_mark(value: int) -> None:
+    assert lies_ahead(Mark("timestamp", value * 1_000), NOON)
+
+
 def test_conditions_let_by_what_somebody_must_see() -> None:
     moment, number, code = (
         Mark("timestamp with time zone", NOON_NS + 1_999),
