@@ -203,7 +203,7 @@ class RequestMaker:
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
 
     def make_texts(
-        self, first_row: int, record_ids: Sequence[str], columns: Mapping[str, Sequence[str]]
+        self, rows: Sequence[int], record_ids: Sequence[str], columns: Mapping[str, Sequence[str]]
     ) -> list[Request | Rejection] | None:
         """`make` for many records, whose columns hold nothing but texts; None where each has to be made by itself."""
         texts = self.prompt.render_texts(columns)
@@ -212,10 +212,9 @@ class RequestMaker:
         made: list[Request | Rejection] = []
         head, tail, question_tail, model = self.head, self.tail, self.question_tail, self.model
         dumps, copy, add = orjson.dumps, self.question.copy, made.append
-        for row, (record_id, text) in enumerate(zip(record_ids, texts, strict=True), first_row):
+        for at, (row, record_id, text) in enumerate(zip(rows, record_ids, texts, strict=True)):
             quoted = dumps(text)
             if text is None or (b"\\u0000" in quoted and "\x00" in text):
-                at = row - first_row
                 add(self.make(row, record_id, {name: values[at] for name, values in columns.items()}))
                 continue
             question = copy()

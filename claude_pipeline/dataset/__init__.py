@@ -10,7 +10,7 @@
     identity    record ids: a column of the dataset, or a digest of the content
     watermark   the column by which new records are told from old ones: its kinds, its order, its text
     increment   keeps the new records alone; row_group, bound: how Parquet and SQL leave the others unread
-    snapshot    writes and reads the snapshot file
+    snapshot    writes and reads the snapshot file; records: row group by row group
     predicate   conditions that users write in SQL, checked and evaluated apart from everything else
 
 Reading rules, in short. CSV cells are text, all of them: `007` stays `007`, `NA` stays `NA`, and
@@ -24,6 +24,7 @@ is null in the snapshot and a fault of its record, which is then never asked.
 from claude_pipeline.dataset.increment import Base
 from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.predicate import check_predicate, first_true, guarded
+from claude_pipeline.dataset.records import Records
 from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
 from claude_pipeline.dataset.watermark import Mark, lies_ahead
 
@@ -31,6 +32,7 @@ __all__ = [
     "Base",
     "Mark",
     "Origin",
+    "Records",
     "SnapshotFile",
     "check_predicate",
     "columns_of",

@@ -18,6 +18,7 @@ from claude_pipeline.stage.check import check_conditions
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
+from claude_pipeline.stage.known import known_of, shape_of
 from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import maker_of
 from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
@@ -48,9 +49,12 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
         taken = load(desk, workload, partition, records).taken
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, records)
-        rejected = write_plan(
-            records, maker_of(desk, workload, records), plan, workload, fit=fit_of(desk, workload), origin=taken.origin
-        )
+        maker, fit = maker_of(desk, workload, records), fit_of(desk, workload)
+        shape = shape_of(workload, maker.prompt.columns, fit)
+        with known_of(desk, workload, maker.prompt.columns, shape) as earlier:
+            rejected = write_plan(
+                records, maker, plan, workload, fit=fit, origin=taken.origin, known=earlier, shape=shape
+            )
         refuse_too_many(plan, rejected, taken.records, workload)
         known = _same(desk, workload, partition, taken.digest)
         own = desk.ledger.chunks(workload.name, snapshot=known.id) if known is not None else []

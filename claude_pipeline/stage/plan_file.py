@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset import Origin
+from claude_pipeline.dataset import Origin, Records
 from claude_pipeline.errors import DatasetInvalid, PromptInvalid
 from claude_pipeline.garbage import no_search
+from claude_pipeline.progress import told
 from claude_pipeline.request import Rejection, Request
 from claude_pipeline.stage.fit import Fit
+from claude_pipeline.stage.known import SHAPE_KEY, Known, Unchanged, agree
 from claude_pipeline.stage.question import metadata_of
-from claude_pipeline.stage.render import Maker, all_made
+from claude_pipeline.stage.render import BATCH_ROWS, Maker, columns_for, made_of
 from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
 
@@ -48,9 +51,13 @@ def write_plan(
     fit: Fit,
     origin: Origin,
     spool: Spool | None = None,
+    known: Known | None = None,
+    shape: str = "",
 ) -> int:
     """Write one row per record; returns how many cannot become a request. Their details say where they came from.
-    With a `spool`, the params of all others go into it.
+
+    With a `spool`, the params of all others go into it. What is `known` of an earlier plan of this `shape` is taken from
+    it, but without a spool, which needs the params.
 
     Raises:
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
@@ -59,19 +66,71 @@ def write_plan(
     about = {
         b"max_tokens": str(workload.max_tokens).encode(),
         TEMPLATE_KEY: template_digest(workload).encode(),
+        SHAPE_KEY: shape.encode(),
     } | metadata_of(workload)
-    refusals = _Refusals(workload, fit, origin, total=pq.read_metadata(records).num_rows)
-    with pq.ParquetWriter(path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True) as writer:
-        for batch in all_made(records, maker):
-            with no_search():
-                checked = refusals.checked(batch)
-                asked = [made for made in checked if isinstance(made, Request)]
-                columns = _asked(asked) if len(asked) == len(checked) else _mixed(checked, origin)
-                arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PLAN))
-            if spool is not None:
-                spool.add([request.params for request in asked])
+    with Records(records) as opened, pq.ParquetWriter(
+        path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True
+    ) as writer:  # fmt: skip
+        refusals = _Refusals(workload, fit, origin, total=opened.count)
+        planner = _Planner(maker, refusals, origin, spool, known if spool is None and not origin.faults else None)
+        for group, span in enumerate(opened.spans):
+            if not span.rows:
+                continue
+            rows = pa.concat_tables(planner.rows(opened, group)).combine_chunks()
+            writer.write_table(rows.cast(PLAN), row_group_size=span.rows)
+            told("rendering", span.first + span.rows, total=opened.count, unit="records")
     return refusals.rejected
+
+
+class _Planner:
+    """The rows of a plan, row group by row group of its snapshot."""
+
+    def __init__(
+        self, maker: Maker, refusals: _Refusals, origin: Origin, spool: Spool | None, known: Known | None
+    ) -> None:
+        self._maker, self._refusals, self._origin = maker, refusals, origin
+        self._spool, self._known = spool, known
+
+    def rows(self, records: Records, group: int) -> list[pa.Table]:
+        """In the columns of PLAN. Raises as `write_plan`."""
+        span = records.spans[group]
+        plan = self._known.group(records, group) if self._known is not None and group else None
+        if plan is not None:
+            self._refusals.seen += span.rows
+            return [plan]
+        first, tables = span.first, []
+        for batch in records.batches(group, columns=columns_for(self._maker), rows=BATCH_ROWS):
+            unchanged = self._known.of(batch, first) if self._known is not None else None
+            if unchanged is None:
+                tables.append(self._made(batch, range(first, first + batch.num_rows)))
+            elif first == 0:  # they are rendered all the same, to see that nothing else has changed
+                tables.append(self._made(batch, range(batch.num_rows)))
+                if not agree(tables[0], unchanged):
+                    self._known = None
+            else:
+                tables.append(self._mixed(batch, first, unchanged))
+            first += batch.num_rows
+        return tables
+
+    def _mixed(self, batch: pa.RecordBatch, first: int, unchanged: Unchanged) -> pa.Table:
+        """What is known as it was, what is not made anew, each in its place."""
+        old, new = np.flatnonzero(unchanged.mask), np.flatnonzero(~unchanged.mask)
+        self._refusals.seen += len(old)
+        taken = unchanged.plan.take(pa.array(old))
+        if not len(new):
+            return taken
+        made = self._made(batch.take(pa.array(new)), (new + first).tolist())
+        return pa.concat_tables([taken, made]).take(pa.array(np.argsort(np.concatenate((old, new)))))
+
+    def _made(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.Table:
+        with no_search():
+            checked = self._refusals.checked(made_of(self._maker, batch, rows))
+            asked = [made for made in checked if isinstance(made, Request)]
+            columns = _asked(asked) if len(asked) == len(checked) else _with_rejected(checked, self._origin)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
+            if self._spool is not None:
+                self._spool.add([request.params for request in asked])
+        return pa.Table.from_arrays(arrays, schema=PLAN)
 
 
 class _Refusals:
@@ -79,14 +138,14 @@ class _Refusals:
 
     def __init__(self, workload: Workload, fit: Fit, origin: Origin, *, total: int) -> None:
         self._workload, self._fit, self._origin, self._total = workload, fit, origin, total
-        self._seen = self._runaways = 0
-        self.rejected = 0
+        self._runaways = 0
+        self.seen = self.rejected = 0
 
     def checked(self, batch: Sequence[Request | Rejection]) -> Sequence[Request | Rejection]:
         """The requests and rejections of the next records. Raises as `write_plan`."""
         asked = [made for made in batch if isinstance(made, Request)]
         if len(asked) == len(batch) and not self._origin.faults and self._fit.all_fit(asked):
-            self._seen += len(batch)
+            self.seen += len(batch)
             return batch
         return [self._look_at(made) for made in batch]
 
@@ -95,7 +154,7 @@ class _Refusals:
         fault = self._origin.faults.get(made.row)
         if fault is not None:
             made = Rejection(made.row, made.record_id, *fault)
-        self._seen += 1
+        self.seen += 1
         if isinstance(made, Rejection):
             self.rejected += 1
             if made.code == "too_much_work":
@@ -105,10 +164,10 @@ class _Refusals:
 
     def _refuse_runaway(self, made: Rejection) -> None:
         most = self._workload.max_reject_ratio * self._total
-        if self._runaways > most or (self._runaways >= RUNAWAYS and self._runaways * 2 > self._seen):
+        if self._runaways > most or (self._runaways >= RUNAWAYS and self._runaways * 2 > self.seen):
             raise PromptInvalid(
                 f"{self._workload.template_place}: {made.detail}; that was met in {self._runaways:,} of the first "
-                f"{self._seen:,} records (the last: record number {made.row + 1:,}); nothing was sent"
+                f"{self.seen:,} records (the last: record number {made.row + 1:,}); nothing was sent"
             )
 
 
@@ -127,7 +186,7 @@ def _asked(batch: Sequence[Request]) -> list[Any]:
     ]
 
 
-def _mixed(batch: Sequence[Request | Rejection], origin: Origin) -> list[Any]:
+def _with_rejected(batch: Sequence[Request | Rejection], origin: Origin) -> list[Any]:
     """The same where some are rejected."""
     return [list(column) for column in zip(*(_row(made, origin) for made in batch), strict=True)]
 

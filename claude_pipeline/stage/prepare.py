@@ -27,6 +27,7 @@ from claude_pipeline.stage.check import check_conditions, check_model
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
+from claude_pipeline.stage.known import known_of, shape_of
 from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import cut_each, maker_of
 from claude_pipeline.stage.pilot import check_pilot, keep_sample
@@ -44,6 +45,16 @@ class Prepared:
     new_chunks: int  # registered by this call
     new_requests: int
     cache: str = ""  # whether the prompt cache is used for them, and why (not); empty where nothing was planned
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan file that was just written."""
+
+    path: Path
+    number: int
+    sha256: str
+    rejected: int
 
 
 def prepare(desk: Desk, workload: Workload, partition: str, *, pilot: int | None = None) -> Prepared:
@@ -111,10 +122,12 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
     maker = maker_of(desk, workload, records)
     number = snapshot.plan_number + 1
     plan = desk.home.requests(workload.name, snapshot.id, f"plan-{number}.parquet")
+    fit = fit_of(desk, workload)
+    shape = shape_of(workload, maker.prompt.columns, fit)
     with _spool(desk, workload, snapshot) as spool:
-        with written(plan) as temporary:
+        with written(plan) as temporary, known_of(desk, workload, maker.prompt.columns, shape) as known:
             rejected = write_plan(
-                records, maker, temporary, workload, fit=fit_of(desk, workload), origin=origin, spool=spool
+                records, maker, temporary, workload, fit=fit, origin=origin, spool=spool, known=known, shape=shape
             )
             digest = sha256_of(temporary)
             unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
@@ -122,36 +135,35 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
         if unchanged:
             plan.unlink()
             return ""
-        return _cut(desk, workload, snapshot, number, plan, digest, rejected, spool, pilot)
+        return _cut(desk, workload, snapshot, _Plan(plan, number, digest, rejected), spool, pilot)
 
 
 def _cut(
-    desk: Desk, workload: Workload, snapshot: SnapshotRow, number: int, plan: Path, digest: str, rejected: int,
-    spool: Spool | None, pilot: int | None,
-) -> str:  # fmt: skip
-    """Cut what a new plan asks, and register both."""
+    desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: _Plan, spool: Spool | None, pilot: int | None
+) -> str:
+    """Cut what a new plan asks, and register both. Returns as `_plan`."""
     crash_point("prepare.after_plan")
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     superseded = [chunk for chunk in own if chunk.state in (ChunkState.READY, ChunkState.HELD)]
-    decision = decide(desk, workload, snapshot.id, plan, rejected, asked_before(own))
+    decision = decide(desk, workload, snapshot.id, plan.path, plan.rejected, asked_before(own))
     if pilot is not None:
-        keep_sample(decision, plan, pilot)
+        keep_sample(decision, plan.path, pilot)
     caches = {
         variant.model: choose_cache(
             variant, desk.catalog.model(variant.model), decision.to_ask_of.get(variant.model, 0)
         )
         for variant in workload.variants
     }
-    rendered = partial(spool.tables, plan) if spool is not None and spool.is_whole else None
+    rendered = partial(spool.tables, plan.path) if spool is not None and spool.is_whole else None
     chunks = cut_each(
-        desk, workload, snapshot, decision.rows, round_number=1, plan_number=number, caches=caches, rendered=rendered
+        desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
     )  # fmt: skip
     decision.close()
     crash_point("prepare.after_chunks")
     desk.ledger.snapshot_planned(
         snapshot,
-        plan_path=desk.home.relative(plan),
-        plan_sha256=digest,
+        plan_path=desk.home.relative(plan.path),
+        plan_sha256=plan.sha256,
         counts=decision.counts,
         chunks=chunks,
         waits_on=decision.waits_on if pilot is None else (),
@@ -167,8 +179,8 @@ def _cut(
 @contextmanager
 def _spool(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Iterator[Spool | None]:
     """A place for the params of the snapshot's requests, where nearly all of them will be asked; None elsewhere."""
-    is_first = len(desk.ledger.snapshots(workload.name)) == 1
-    if snapshot.plan_number or (workload.reuse and not is_first):
+    is_new = workload.dataset.watermark is not None or len(desk.ledger.snapshots(workload.name)) == 1
+    if snapshot.plan_number or (workload.reuse and not is_new):
         yield None
         return
     with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="spool-") as folder:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import record_batches
 from claude_pipeline.garbage import no_search
-from claude_pipeline.progress import told
 from claude_pipeline.request import NoMoment, Prompt, Rejection, Request, RequestMaker
 from claude_pipeline.stage.ascending import Ascending
 
-BATCH_ROWS = 2_000
+BATCH_ROWS = 5_000
 
 
 class Maker(Protocol):
@@ -27,22 +25,11 @@ class Maker(Protocol):
     def make(self, row: int, record_id: str, record: Mapping[str, Any]) -> Request | Rejection: ...
 
 
-def all_made(records: Path, maker: Maker) -> Iterator[list[Request | Rejection]]:
-    """Every record's request or rejection, a batch at a time."""
-    row, total = 0, pq.read_metadata(records).num_rows
-    for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
-        with no_search():
-            made = _made(maker, batch, row)
-        row += batch.num_rows
-        yield made
-        told("rendering", row, total=total, unit="records")
-
-
 def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterator[Request]:
     """The requests of chosen rows, given in ascending order, in pieces."""
     wanted = Ascending(rows)
     row = 0
-    for batch in record_batches(records, columns=_columns(maker), rows=BATCH_ROWS):
+    for batch in record_batches(records, columns=columns_for(maker), rows=BATCH_ROWS):
         chosen = wanted.below(row + batch.num_rows)
         if len(chosen):
             picked = batch if len(chosen) == batch.num_rows else batch.take(pa.array(chosen - row))
@@ -55,21 +42,25 @@ def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterat
             return
 
 
-def _made(maker: Maker, batch: pa.RecordBatch, first: int) -> list[Request | Rejection]:
-    made = None
-    if isinstance(maker, RequestMaker) and all(_is_text(batch.column(name)) for name in maker.prompt.columns):
-        columns = {name: batch.column(name).to_pylist() for name in maker.prompt.columns}
-        made = maker.make_texts(first, batch.column("record_id").to_pylist(), columns)
-    if made is None:
-        made = [maker.make(row, record_id, record) for row, (record_id, record) in enumerate(_rows(batch), first)]
-    return made
+def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> list[Request | Rejection]:
+    """The request or rejection of each record of a batch with the maker's columns; `rows` are theirs in the snapshot."""
+    with no_search():
+        made = None
+        if isinstance(maker, RequestMaker) and all(_is_text(batch.column(name)) for name in maker.prompt.columns):
+            columns = {name: batch.column(name).to_pylist() for name in maker.prompt.columns}
+            made = maker.make_texts(rows, batch.column("record_id").to_pylist(), columns)
+        if made is None:
+            each = zip(rows, _rows(batch), strict=True)
+            made = [maker.make(row, record_id, record) for row, (record_id, record) in each]
+        return made
 
 
 def _is_text(array: pa.Array) -> bool:
     return pa.types.is_string(array.type) and not array.null_count
 
 
-def _columns(maker: Maker) -> list[str]:
+def columns_for(maker: Maker) -> list[str]:
+    """What of the records it takes."""
     return ["record_id", *(name for name in maker.prompt.columns if name != "record_id")]
 
 

@@ -31,10 +31,10 @@ PLAN_ROWS = 5_000
 class Spool:
     """One line of params for each request of a plan, in the order of its rows; a record that was rejected has none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, most_bytes: int = BYTES_MAX) -> None:
         self._path = path
         self._file = path.open("wb", buffering=1 << 20)
-        self._left = min(BYTES_MAX, shutil.disk_usage(path.parent).free // FREE_SHARE)
+        self._left = min(most_bytes, shutil.disk_usage(path.parent).free // FREE_SHARE)
         self.is_whole = True
 
     def add(self, lines: Sequence[bytes]) -> None:
@@ -53,7 +53,7 @@ class Spool:
             self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def tables(self, plan: Path, rows: Iterable[pa.Array]) -> Iterator[RequestTable]:
+    def tables(self, plan: Path, rows: Iterable[pa.Array], *, at_once: int = PLAN_ROWS) -> Iterator[RequestTable]:
         """The requests of chosen rows of the plan, given in ascending order, in pieces."""
         self._file.flush()
         chosen = Ascending(rows)
@@ -63,7 +63,7 @@ class Spool:
             pq.ParquetFile(plan, pre_buffer=False, page_checksum_verification=True) as file,
             self._path.open("rb") as lines,
         ):
-            for batch in file.iter_batches(PLAN_ROWS, columns=columns, use_threads=False):
+            for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
                 sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
                 ends = offset + np.cumsum(sizes + 1)
                 picked = chosen.below(first + len(batch)) - first

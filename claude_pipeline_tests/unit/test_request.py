@@ -83,7 +83,7 @@ def test_many_records_of_texts_become_what_each_becomes_by_itself(template: str,
     maker = RequestMaker.of(make_workload(prompt=template), ["a", "b"])
     ids = [f"n{number}" for number in range(len(texts))]
     columns = {name: [pair[at] for pair in texts] for at, name in enumerate("ab") if name in maker.prompt.columns}
-    made = maker.make_texts(7, ids, columns)
+    made = maker.make_texts(range(7, 7 + len(ids)), ids, columns)
     if "|" in template or "%" in template:
         assert made is None
         return
@@ -93,7 +93,7 @@ def test_many_records_of_texts_become_what_each_becomes_by_itself(template: str,
 
 def test_a_prompt_that_is_too_long_is_refused_among_many() -> None:
     maker = RequestMaker.of(make_workload(prompt="{{ a }}"), ["a"])
-    made = maker.make_texts(0, ["n0", "n1"], {"a": ["short", "x" * (PROMPT_CHARACTERS_MAX + 1)]})
+    made = maker.make_texts([0, 1], ["n0", "n1"], {"a": ["short", "x" * (PROMPT_CHARACTERS_MAX + 1)]})
     assert made is not None
     assert isinstance(made[0], Request)
     assert made[1] == maker.make(1, "n1", {"a": "x" * (PROMPT_CHARACTERS_MAX + 1)})

@@ -7,21 +7,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_pipeline.request_table import RequestTable, tables_of
-from claude_pipeline.stage import spool as module
 from claude_pipeline.stage.plan_file import PLAN
 from claude_pipeline.stage.spool import Spool
 from claude_pipeline_tests.factory import make_requests
 
 
-def write(folder: Path, rejected: set[int], count: int) -> tuple[Spool, Path]:
+def write(folder: Path, rejected: set[int], count: int, **options: int) -> tuple[Spool, Path]:
     """The spool and the plan of so many records."""
     requests = make_requests(count, size_bytes=100)
-    spool = Spool(folder / "params.jsonl")
+    spool = Spool(folder / "params.jsonl", **options)
     for first in range(0, count, 3):
         spool.add([request.params for request in requests[first : first + 3] if request.row not in rejected])
     rows = [
@@ -60,23 +58,21 @@ def told(tables: Iterator[RequestTable]) -> list[tuple[int, str, bytes, bytes]]:
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), count=st.integers(0, 40), plan_rows=st.integers(1, 50), size=st.integers(1, 9))
 def test_chosen_rows_come_as_they_were_planned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, count: int, plan_rows: int, size: int
+    tmp_path: Path, data: st.DataObject, count: int, plan_rows: int, size: int
 ) -> None:
-    monkeypatch.setattr(module, "PLAN_ROWS", plan_rows)
     rejected = data.draw(st.sets(st.integers(0, max(0, count - 1))))
     chosen = sorted(data.draw(st.sets(st.sampled_from(sorted(set(range(count)) - rejected) or [0]))) - rejected)
     chosen = [row for row in chosen if row < count]
     spool, plan = write(tmp_path, rejected, count)
-    found = told(spool.tables(plan, pieces(chosen, size)))
+    found = told(spool.tables(plan, pieces(chosen, size), at_once=plan_rows))
     expected = told(tables_of(request for request in make_requests(count, size_bytes=100) if request.row in chosen))
     assert found == expected
     spool.close()
     assert not (tmp_path / "params.jsonl").exists()
 
 
-def test_a_spool_that_grows_too_large_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BYTES_MAX", 250)
-    spool, _plan = write(tmp_path, set(), 6)
+def test_a_spool_that_grows_too_large_is_dropped(tmp_path: Path) -> None:
+    spool, _plan = write(tmp_path, set(), 6, most_bytes=250)
     assert not spool.is_whole
     assert not (tmp_path / "params.jsonl").exists()
     spool.add([b"more"])

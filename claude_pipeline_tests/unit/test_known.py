@@ -1,0 +1,159 @@
+"""What an earlier plan knows makes the plan that rendering all records would make."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_pipeline.dataset import Origin, Records
+from claude_pipeline.home import sha256_of
+from claude_pipeline.request import Rejection, Request, RequestMaker
+from claude_pipeline.stage.fit import Fit
+from claude_pipeline.stage.known import Known, shape_of
+from claude_pipeline.stage.plan_file import write_plan
+from claude_pipeline.workload import Workload
+from claude_pipeline_tests.factory import make_workload
+
+FIT = Fit(1_000_000, {})
+GROUP_ROWS = 4
+SCHEMA = pa.schema([("record_id", pa.string()), ("text", pa.string()), ("stars", pa.int64()), ("other", pa.string())])
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Counting:
+    """A maker that counts what it is asked to make; column by column it makes nothing."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._maker = RequestMaker.of(workload, SCHEMA.names)
+        self.prompt = self._maker.prompt
+        self.rows: list[int] = []
+
+    def make(self, row: int, record_id: str, record: Mapping[str, Any]) -> Request | Rejection:
+        self.rows.append(row)
+        return self._maker.make(row, record_id, record)
+
+
+def snapshot(path: Path, rows: Rows, schema: pa.Schema = SCHEMA) -> Path:
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    pq.write_table(table, path, row_group_size=GROUP_ROWS, write_page_checksum=True)
+    return path
+
+
+def row(number: int, text: str | None = None, **changes: Any) -> dict[str, Any]:
+    return {
+        "record_id": f"n{number}",
+        "text": f"text {number}" if text is None else text,
+        "stars": number,
+        "other": "-",
+    } | changes
+
+
+def plan(folder: Path, name: str, rows: Rows, workload: Workload, known: Known | None = None) -> tuple[Path, list[int]]:
+    """The plan of these records, and the rows that were rendered for it."""
+    maker = Counting(workload)
+    path = folder / f"{name}.plan"
+    origin = Origin()
+    origin.begin("notes.jsonl")
+    write_plan(snapshot(folder / f"{name}.parquet", rows), maker, path, workload, fit=FIT, origin=origin, known=known)
+    return path, maker.rows
+
+
+def both(
+    folder: Path, before: Rows, after: Rows, workload: Workload | None = None, later: Workload | None = None
+) -> list[int]:
+    """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing."""
+    workload = workload or make_workload(prompt="{{ text }} {{ stars }}")
+    earlier, _ = plan(folder, "before", before, workload)
+    alone, _ = plan(folder, "alone", after, later or workload)
+    columns = ["record_id", *RequestMaker.of(workload, SCHEMA.names).prompt.columns]
+    with Records(folder / "before.parquet") as records:
+        found, rendered = plan(folder, "after", after, later or workload, Known(records, earlier, columns))
+    assert pq.read_table(found).equals(pq.read_table(alone))
+    assert sha256_of(found) == sha256_of(alone)
+    return rendered
+
+
+def test_records_that_have_not_changed_are_not_rendered_but_for_the_first_ones(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(20)]
+    assert both(tmp_path, rows, rows) == [0, 1, 2, 3]
+
+
+def test_a_change_of_what_is_printed_is_rendered_and_another_is_not(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(20)]
+    after = [row(n, other="changed") if n == 9 else row(n, stars=0) if n == 14 else row(n) for n in range(20)]
+    assert both(tmp_path, rows, after) == [0, 1, 2, 3, 14]
+
+
+def test_what_was_rejected_is_looked_at_again(tmp_path: Path) -> None:
+    rows = [row(n, text="" if n == 6 else None, stars=None if n == 7 else n) for n in range(12)]
+    assert both(tmp_path, rows, rows) == [0, 1, 2, 3, 7]
+
+
+def test_where_all_is_asked_otherwise_nothing_is_known(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(12)]
+    other = make_workload(prompt="Now: {{ text }} {{ stars }}")
+    assert both(tmp_path, rows, rows, later=other) == list(range(12))
+
+
+STORIES = st.lists(st.sampled_from(["keep", "text", "other", "id", "drop", "insert", "null"]), max_size=30)
+
+
+@settings(max_examples=80, deadline=None)
+@given(story=STORIES, more=st.integers(0, 9))
+def test_any_change_gives_the_plan_that_knows_nothing(story: list[str], more: int) -> None:
+    before = [row(number) for number in range(len(story))]
+    after: list[dict[str, Any]] = []
+    for number, change in enumerate(story):
+        match change:
+            case "drop":
+                continue
+            case "insert":
+                after += [row(100 + number), row(number)]
+            case "text":
+                after.append(row(number, "another"))
+            case "id":
+                after.append(row(number, record_id=f"m{number}"))
+            case "null":
+                after.append(row(number, stars=None))
+            case "other":
+                after.append(row(number, other="another"))
+            case _:
+                after.append(row(number))
+    after += [row(200 + number) for number in range(more)]
+    with tempfile.TemporaryDirectory() as folder:
+        both(Path(folder), before, after)
+
+
+def test_a_row_group_is_held_only_where_its_bytes_are(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(10)]
+    paths = [
+        snapshot(tmp_path / "a", rows),
+        snapshot(tmp_path / "b", [*rows[:5], row(5, "other"), *rows[6:]]),
+        snapshot(tmp_path / "c", rows, SCHEMA.append(pa.field("new", pa.string()))),
+        snapshot(tmp_path / "d", rows[:9]),
+    ]
+    with Records(paths[0]) as own:
+        held = []
+        for path in paths:
+            with Records(path) as other:
+                held.append([own.holds(group, other) for group in range(len(own.spans))])
+    assert held == [[True, True, True], [True, False, True], [False] * 3, [True, True, False]]
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_tokens": 7}, {"system": "Be short."}, {"prompt": "{{ text }}!"}, {"model": "claude-sonnet-5-5"}]
+)
+def test_another_workload_has_another_shape(change: dict[str, Any]) -> None:
+    workload = make_workload()
+    assert shape_of(workload, ["text"], FIT) == shape_of(make_workload(), ["text"], FIT)
+    assert shape_of(make_workload(**change), ["text"], FIT) != shape_of(workload, ["text"], FIT)
+    assert shape_of(workload, ["text", "other"], FIT) != shape_of(workload, ["text"], FIT)
+    assert shape_of(workload, ["text"], Fit(9, {})) != shape_of(workload, ["text"], FIT)
