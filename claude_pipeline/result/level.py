@@ -8,49 +8,66 @@ over the levels that this very record was asked at in this snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from claude_pipeline.result.schema import good_where
-from claude_pipeline.sql import file_literal, identifier, literal
+from claude_pipeline.sql import file_literal, literal
 
 PAID = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost_usd")
 _STANDING = """CASE WHEN stop_reason = 'refusal' THEN 3 WHEN error_type = 'invalid_output' THEN 2
     WHEN stop_reason IN ('max_tokens', 'model_context_window_exceeded') THEN 1 ELSE 0 END"""
-_OF_FAILURES = frozenset({"model", "lane", "batch_id", "attempt", "error_type", "error_message", "answered_at"})
 
 
-def level_outcomes(
-    plan: object, snapshot_id: str, every: str, refused: str, answer_columns: Sequence[str], gives_up_when: str | None
-) -> str:
-    """One row per record of the plan: `row`, and all columns of its result. `every` reads the attempts."""
-    here = literal(snapshot_id)
-    return f"""
+def levels(
+    plan: object, snapshot_id: str, every: str, place: str, refused: str, gives_up_when: str | None
+) -> tuple[str, str]:
+    """The queries of `result.place` for a cascade's plan: `places` and `unanswered`. `every` reads the attempts."""
+    asked = f"""
         WITH plan AS (SELECT * FROM read_parquet({file_literal(plan)})),
         asked AS (
             SELECT row, unnest([fingerprint] || further) AS fingerprint, unnest(range(1 + len(further))) AS level
             FROM plan WHERE fingerprint IS NOT NULL
+        )"""
+    here = literal(snapshot_id)
+    return asked + _places(here, every, place, gives_up_when), asked + _unanswered(here, every, refused)
+
+
+def _places(here: str, every: str, place: str, gives_up_when: str | None) -> str:
+    return f""",
+        judged AS (
+            SELECT fingerprint, row, snapshot, max_tokens, answered_at, position, {place} AS place,
+                ({good_where(gives_up_when)}) AS is_good, {_STANDING} AS standing
+            FROM {every} WHERE outcome = 'succeeded' AND fingerprint IN (SELECT fingerprint FROM asked)
         ),
         answers AS (
-            SELECT *, ({good_where(gives_up_when)}) AS good, {_STANDING} AS standing FROM {every}
-            WHERE outcome = 'succeeded' AND fingerprint IN (SELECT fingerprint FROM asked)
+            FROM judged
             QUALIFY row_number() OVER (
-                PARTITION BY fingerprint ORDER BY good DESC, standing, max_tokens DESC NULLS LAST, (snapshot = {here}) DESC,
-                    answered_at DESC, snapshot, position
+                PARTITION BY fingerprint ORDER BY is_good DESC, standing, max_tokens DESC NULLS LAST,
+                    (snapshot = {here}) DESC, answered_at DESC, snapshot, position
             ) = 1
         ),
         best AS (
             SELECT s.row AS record_row, a.* FROM asked s JOIN answers a ON a.fingerprint = s.fingerprint
             QUALIFY row_number() OVER (
-                PARTITION BY s.row ORDER BY a.good DESC, CASE WHEN a.good THEN 0 ELSE a.standing END, s.level DESC
+                PARTITION BY s.row ORDER BY a.is_good DESC, CASE WHEN a.is_good THEN 0 ELSE a.standing END, s.level DESC
             ) = 1
         ),
         paid AS (
             SELECT e.row, {", ".join(f"sum(e.{name}) AS {name}" for name in PAID)}
             FROM {every} e JOIN asked s ON s.fingerprint = e.fingerprint AND s.row = e.row
             WHERE e.snapshot = {here} AND e.outcome = 'succeeded' GROUP BY e.row
-        ),
+        )
+        SELECT p.row, a.place,
+            CASE WHEN a.snapshot = {here} AND a.row = p.row THEN 0 WHEN a.snapshot = {here} THEN 1 ELSE 2 END::TINYINT AS whose,
+            {", ".join(f"coalesce(paid.{name}, 0)::{'DOUBLE' if name == 'cost_usd' else 'BIGINT'} AS {name}" for name in PAID)}
+        FROM plan p LEFT JOIN best a ON a.record_row = p.row LEFT JOIN paid ON paid.row = p.row
+        ORDER BY p.row"""
+
+
+def _unanswered(here: str, every: str, refused: str) -> str:
+    return f""",
         failures AS (
-            SELECT s.row AS record_row, f.* FROM asked s JOIN {every} f ON f.fingerprint = s.fingerprint
+            SELECT s.row AS record_row, f.outcome, f.model, f.lane, f.batch_id, f.attempt, f.error_type, f.error_message,
+                f.answered_at
+            FROM asked s JOIN {every} f ON f.fingerprint = s.fingerprint
             WHERE f.outcome <> 'succeeded' AND f.snapshot = {here}
             QUALIFY row_number() OVER (PARTITION BY s.row ORDER BY s.level DESC, f.attempt DESC, f.position) = 1
         ),
@@ -58,28 +75,16 @@ def level_outcomes(
             SELECT s.row, arg_max(c.outcome, s.level) AS outcome, arg_max(c.error_type, s.level) AS error_type,
                 arg_max(c.error_message, s.level) AS error_message
             FROM asked s JOIN ({refused}) c ON c.fingerprint = s.fingerprint GROUP BY s.row
+        ),
+        answered AS (
+            SELECT s.row FROM asked s
+            SEMI JOIN (SELECT fingerprint FROM {every} WHERE outcome = 'succeeded') a ON a.fingerprint = s.fingerprint
         )
-        SELECT p.row,
-            CASE WHEN p.reject_code IS NOT NULL THEN 'rejected'
-                 WHEN a.record_row IS NOT NULL THEN 'succeeded'
-                 ELSE coalesce(f.outcome, c.outcome) END AS outcome,
-            CASE WHEN a.record_row IS NULL THEN NULL
-                 WHEN a.snapshot = {here} AND a.row = p.row THEN a.answer_source
-                 WHEN a.snapshot = {here} THEN 'duplicate' ELSE 'reuse' END AS answer_source,
-            {", ".join(map(_chosen, answer_columns))}
+        SELECT p.row, CASE WHEN p.reject_code IS NOT NULL THEN 'rejected' ELSE coalesce(f.outcome, c.outcome) END AS outcome,
+            f.model, f.lane, f.batch_id, f.attempt, coalesce(f.error_type, c.error_type, p.reject_code) AS error_type,
+            coalesce(f.error_message, c.error_message, p.reject_detail) AS error_message, f.answered_at
         FROM plan p
-        LEFT JOIN best a ON a.record_row = p.row
-        LEFT JOIN paid ON paid.row = p.row
+        ANTI JOIN answered a ON a.row = p.row
         LEFT JOIN failures f ON f.record_row = p.row
-        LEFT JOIN refused c ON c.row = p.row"""
-
-
-def _chosen(name: str) -> str:
-    column = identifier(name)
-    if name in PAID:
-        return f"coalesce(paid.{column}, 0) AS {column}"
-    others = [f"f.{column}"] if name in _OF_FAILURES else []
-    if name in ("error_type", "error_message"):
-        others += [f"c.{column}", "p.reject_code" if name == "error_type" else "p.reject_detail"]
-    instead = f" ELSE coalesce({', '.join(others)})" if others else ""
-    return f"CASE WHEN a.record_row IS NOT NULL THEN a.{column}{instead} END AS {column}"
+        LEFT JOIN refused c ON c.row = p.row
+        ORDER BY p.row"""

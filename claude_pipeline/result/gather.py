@@ -1,0 +1,109 @@
+"""The answers that a merge wants, out of the attempts files, in the order of the snapshot's rows.
+
+Each file is read once from its beginning, in pieces, and what is wanted of it taken. Where that gives the order of
+the rows, as it does for a dataset that was asked in that order, the pieces pass through. Otherwise they go to
+scratch files by stretches of rows, each of which fits in memory to be put in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from claude_pipeline.errors import LedgerDamaged
+from claude_pipeline.result.place import ROW_BITS
+from claude_pipeline.result.stretch import AT, in_order
+
+ROWS_PER_PIECE = 10_000
+PIECE_BYTES = 16_000_000  # of an attempts file, decoded
+
+Places = npt.NDArray[np.int64]
+
+
+def gathered(places: Places, files: Sequence[Path], schema: pa.Schema, scratch: Path) -> Iterator[pa.Table]:
+    """The answers at `places`, in their order: the columns of `schema`, in pieces.
+
+    A column that an older file lacks is null.
+
+    Raises:
+        LedgerDamaged: a file cannot be read, or not as what was asked; says which.
+    """
+    if len(places) == 0 or bool(np.all(places[1:] >= places[:-1])):
+        for piece in _walk(places, np.arange(len(places)), files, schema):
+            yield piece.drop_columns([AT])
+        return
+    order = np.argsort(places, kind="stable")
+    for piece in in_order(_walk(places[order], order, files, schema), len(places), scratch):
+        yield piece.drop_columns([AT])
+
+
+def _walk(places: Places, at: Places, files: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The answers at ascending places, with `at` beside them."""
+    numbers, rows = places >> ROW_BITS, places & ((1 << ROW_BITS) - 1)
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(places)]
+    for begin, end in itertools.pairwise(borders):
+        if begin == end:
+            continue
+        path = files[int(numbers[begin])]
+        try:
+            for piece, low, high in _pieces(path, rows[begin:end], schema.names):
+                columns = [_column(piece, field, path) for field in schema]
+                taken = pa.array(at[begin + low : begin + high])
+                yield pa.table([*columns, taken], schema=schema.append(pa.field(AT, pa.int64())))
+        except OSError as error:
+            raise LedgerDamaged(
+                f"{path} cannot be read ({error}), so the answers in it are not merged; restore it from a backup"
+            ) from error
+
+
+def _pieces(path: Path, rows: Places, names: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, int, int]]:
+    """Of a file the wanted rows, ascending, piece by piece, each with where in `rows` it begins and ends."""
+    folded = {name.lower() for name in names}
+    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        columns = [name for name in file.schema_arrow.names if name.lower() in folded]
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            meta = file.metadata.row_group(group)
+            start, first = first, first + meta.num_rows
+            low, high = np.searchsorted(rows, [start, first])
+            if low == high:
+                continue
+            size = max(100, min(ROWS_PER_PIECE, PIECE_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
+            for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
+                low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+                if low < high:
+                    yield taken(batch, rows[low:high] - start), int(low), int(high)
+                start += batch.num_rows
+
+
+def taken(batch: pa.RecordBatch, rows: Places) -> pa.RecordBatch:
+    """Those rows of a batch, ascending; without a copy where they follow one another, as they mostly do.
+
+    A few of them are copied nevertheless, or they would keep the whole batch in memory.
+    """
+    first, count = int(rows[0]), len(rows)
+    if count * 2 >= batch.num_rows and bool(np.all(np.diff(rows) == 1)):
+        return batch.slice(first, count)
+    return batch.take(pa.array(rows))
+
+
+def _column(piece: pa.RecordBatch, field: pa.Field, path: Path) -> pa.Array:
+    # Capitals do not count, as for DuckDB, which chose the rows.
+    column = next((piece.column(name) for name in piece.schema.names if name.lower() == field.name.lower()), None)
+    if column is None:
+        return pa.nulls(piece.num_rows, field.type)
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise LedgerDamaged(
+            f"{path}: the column {field.name!r} is {column.type}, and its answers do not fit the {field.type} of today "
+            f"({error}); set reuse: false to ask anew, or restore the file from a backup"
+        ) from error

@@ -1,0 +1,120 @@
+"""What became of each record of the rest, in the order of the snapshot's rows, as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from claude_pipeline.result.gather import gathered
+from claude_pipeline.result.level import PAID
+from claude_pipeline.result.place import MINE, MergeInput, PlaceQueries
+from claude_pipeline.result.schema import AFTER_OUTPUT
+
+ROWS_PER_READ = 50_000  # of a query's answer
+_SOURCES = pa.array([None, "duplicate", "reuse"])  # by MINE, DUPLICATE, REUSE
+
+
+class Outcomes:
+    """Rows of results, each given once: what is asked for must ascend. Columns: `row` in the snapshot, `outcome`, and
+    those of the result that are not null for all (of what was paid: 0)."""
+
+    def __init__(
+        self, duck: duckdb.DuckDBPyConnection, queries: PlaceQueries, merge: MergeInput, scratch: Path, rows: int
+    ) -> None:
+        self._queries, self._scratch, self._rows = queries, scratch, rows
+        after = [pa.field(*field) for field in AFTER_OUTPUT if not (merge.cascade and field[0] in PAID)]
+        self._wanted = pa.schema([("answer", pa.string()), *merge.output, *after])
+        self._without = 0  # records without an answer, of the passes read so far
+        self._answered = _Ordered(self._all_answered(duck.cursor()))
+        self._unanswered = _Ordered(_read(duck.cursor(), queries.unanswered))
+
+    def before(self, row: int) -> list[pa.Table]:
+        """What became of the records before that row: those with an answer, those without; neither is empty."""
+        found = [self._answered.before(row)]
+        if self._without:  # as is rare: else the second query is never run
+            found.append(self._unanswered.before(row))
+        return [results for results in found if len(results)]
+
+    def _all_answered(self, duck: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
+        for places in _passes(_first_of_each_row(_read(duck, self._queries.places)), self._rows):
+            known = places.filter(places.column("place").is_valid())
+            self._without += len(places) - len(known)
+            first = 0
+            at = known.column("place").to_numpy()
+            for answers in gathered(at, self._queries.files, self._wanted, self._scratch):
+                yield _answered(known.slice(first, len(answers)), answers)
+                first += len(answers)
+
+
+def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
+    """The answers as results of the records at whose rows they are wanted."""
+    whose = places.column("whose")
+    mine = pc.equal(whose, MINE)
+    count = len(answers)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "row": places.column("row"),
+        "outcome": pa.repeat("succeeded", count),
+    }
+    columns |= {name: answers.column(name) for name in answers.schema.names}
+    columns["answer_source"] = pc.if_else(mine, columns["answer_source"], pc.take(_SOURCES, whose))
+    for name in PAID:  # for this very record, not what the answer cost where it was asked
+        if name in places.schema.names:
+            columns[name] = places.column(name)
+        else:
+            paid = columns[name]
+            columns[name] = pc.if_else(mine, paid, pa.scalar(0, paid.type))
+    return pa.table(columns)
+
+
+def _read(duck: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
+    for batch in duck.sql(query).to_arrow_reader(ROWS_PER_READ):
+        yield pa.Table.from_batches([batch])
+
+
+def _first_of_each_row(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Lines of a row follow one another, the one that counts first."""
+    last = -1
+    for table in tables:
+        rows = table.column("row").to_numpy()
+        is_first = np.diff(rows, prepend=last) != 0
+        yield table if bool(is_first.all()) else table.filter(pa.array(is_first))
+        last = int(rows[-1]) if len(rows) else last
+
+
+def _passes(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+class _Ordered:
+    """Tables in the order of their `row`, taken piece by piece."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._left: pa.Table | None = None
+
+    def before(self, row: int) -> pa.Table:
+        """The rows before that one which were not yet taken."""
+        found: list[pa.Table] = []
+        while True:
+            table = self._left if self._left is not None else next(self._tables, None)
+            self._left = None
+            if table is None:
+                break
+            count = int(np.searchsorted(table.column("row").to_numpy(), row))
+            found.append(table.slice(0, count))
+            if count < len(table):
+                self._left = table.slice(count)
+                break
+        return pa.concat_tables(found) if found else pa.table({"row": pa.array([], pa.int64())})
