@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.result.place import ROW_BITS
-from claude_pipeline.result.stretch import AT, in_order
+from claude_pipeline.result.stretch import in_order
 
 ROWS_PER_PIECE = 10_000
 PIECE_BYTES = 16_000_000  # of an attempts file, decoded
 
 Places = npt.NDArray[np.int64]
+Piece = tuple[list[pa.Array], int, int]  # columns, and of which of the wanted rows: from the first to before the last
 
 
 def gathered(places: Places, files: Sequence[Path], schema: pa.Schema, scratch: Path) -> Iterator[pa.Table]:
@@ -35,38 +36,41 @@ def gathered(places: Places, files: Sequence[Path], schema: pa.Schema, scratch: 
         LedgerDamaged: a file cannot be read, or not as what was asked; says which.
     """
     if len(places) == 0 or bool(np.all(places[1:] >= places[:-1])):
-        for piece in _walk(places, np.arange(len(places)), files, schema):
-            yield piece.drop_columns([AT])
+        for columns, _, _ in _walk(places, files, schema):
+            yield pa.table(columns, schema=schema)
         return
     order = np.argsort(places, kind="stable")
-    for piece in in_order(_walk(places[order], order, files, schema), len(places), scratch):
-        yield piece.drop_columns([AT])
+    numbered = schema.append(pa.field("number of the answer", pa.int64()))
+    pieces = (
+        pa.table([*columns, pa.array(order[low:high])], schema=numbered)
+        for columns, low, high in _walk(places[order], files, schema)
+    )
+    for piece in in_order(pieces, len(places), scratch):
+        yield piece.select(range(len(schema)))
 
 
-def _walk(places: Places, at: Places, files: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The answers at ascending places, with `at` beside them."""
+def _walk(places: Places, files: Sequence[Path], schema: pa.Schema) -> Iterator[Piece]:
+    """The answers at ascending places."""
     numbers, rows = places >> ROW_BITS, places & ((1 << ROW_BITS) - 1)
-    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(places)]
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(places)] if len(places) else []
     for begin, end in itertools.pairwise(borders):
-        if begin == end:
-            continue
         path = files[int(numbers[begin])]
         try:
-            for piece, low, high in _pieces(path, rows[begin:end], schema.names):
-                columns = [_column(piece, field, path) for field in schema]
-                taken = pa.array(at[begin + low : begin + high])
-                yield pa.table([*columns, taken], schema=schema.append(pa.field(AT, pa.int64())))
+            for columns, low, high in _pieces(path, rows[begin:end], schema):
+                yield columns, begin + low, begin + high
         except OSError as error:
             raise LedgerDamaged(
                 f"{path} cannot be read ({error}), so the answers in it are not merged; restore it from a backup"
             ) from error
 
 
-def _pieces(path: Path, rows: Places, names: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, int, int]]:
-    """Of a file the wanted rows, ascending, piece by piece, each with where in `rows` it begins and ends."""
-    folded = {name.lower() for name in names}
+def _pieces(path: Path, rows: Places, schema: pa.Schema) -> Iterator[Piece]:
+    """Of a file the wanted rows, which ascend."""
     with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-        columns = [name for name in file.schema_arrow.names if name.lower() in folded]
+        # Capitals do not count, as for DuckDB, which chose the rows.
+        known = {name.lower(): name for name in reversed(file.schema_arrow.names)}
+        names = [known.get(name.lower()) for name in schema.names]
+        wanted = [name for name in names if name is not None]
         first = 0
         for group in range(file.metadata.num_row_groups):
             meta = file.metadata.row_group(group)
@@ -75,10 +79,13 @@ def _pieces(path: Path, rows: Places, names: Sequence[str]) -> Iterator[tuple[pa
             if low == high:
                 continue
             size = max(100, min(ROWS_PER_PIECE, PIECE_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
-            for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
+            for batch in file.iter_batches(size, row_groups=[group], columns=wanted, use_threads=False):
                 low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-                if low < high:
-                    yield taken(batch, rows[low:high] - start), int(low), int(high)
+                for begin in range(int(low), int(high), size):  # one answer may be that of very many records
+                    end = min(begin + size, int(high))
+                    piece = taken(batch, rows[begin:end] - start)
+                    columns = [_column(piece, name, field, path) for name, field in zip(names, schema, strict=True)]
+                    yield columns, begin, end
                 start += batch.num_rows
 
 
@@ -93,17 +100,16 @@ def taken(batch: pa.RecordBatch, rows: Places) -> pa.RecordBatch:
     return batch.take(pa.array(rows))
 
 
-def _column(piece: pa.RecordBatch, field: pa.Field, path: Path) -> pa.Array:
-    # Capitals do not count, as for DuckDB, which chose the rows.
-    column = next((piece.column(name) for name in piece.schema.names if name.lower() == field.name.lower()), None)
-    if column is None:
-        return pa.nulls(piece.num_rows, field.type)
+def _column(piece: pa.RecordBatch, name: str | None, field: pa.Field, path: Path) -> pa.Array:
+    if name is None:
+        return pa.nulls(len(piece), field.type)
+    column = piece.column(name)
     if column.type == field.type:
         return column
     try:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise LedgerDamaged(
-            f"{path}: the column {field.name!r} is {column.type}, and its answers do not fit the {field.type} of today "
+            f"{path}: the column {name!r} is {column.type}, and its answers do not fit the {field.type} of today "
             f"({error}); set reuse: false to ask anew, or restore the file from a backup"
         ) from error

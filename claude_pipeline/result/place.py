@@ -72,14 +72,13 @@ def place_queries(duck: duckdb.DuckDBPyConnection, merge: MergeInput, empty: Pat
             merge.plan, merge.snapshot_id, every, identifier(PLACE), refused, merge.gives_up_when
         )
         return PlaceQueries(files, places, unanswered)
-    own = _attempts(duck, [empty, *merge.own_attempts])
-    return PlaceQueries(files, _places(merge, own, every), _unanswered(merge, own, every, refused))
+    return PlaceQueries(files, _places(merge, every), _unanswered(merge, every, refused))
 
 
-def _places(merge: MergeInput, own: str, every: str) -> str:
+def _places(merge: MergeInput, every: str) -> str:
     here = literal(merge.snapshot_id)
     return f"""
-        WITH rest AS ({_rest(merge, own)})
+        WITH rest AS ({_rest(merge)})
         SELECT p.row, a.place, CASE WHEN a.snapshot = {here} AND a.row = p.row THEN {MINE}
             WHEN a.snapshot = {here} THEN {DUPLICATE} ELSE {REUSE} END::TINYINT AS whose
         FROM rest p LEFT JOIN (
@@ -90,10 +89,10 @@ def _places(merge: MergeInput, own: str, every: str) -> str:
             (a.snapshot = {here}) DESC, a.answered_at DESC, a.snapshot, a.place"""
 
 
-def _unanswered(merge: MergeInput, own: str, every: str, refused: str) -> str:
+def _unanswered(merge: MergeInput, every: str, refused: str) -> str:
     here = literal(merge.snapshot_id)
     return f"""
-        WITH rest AS ({_rest(merge, own)}),
+        WITH rest AS ({_rest(merge)}),
         failures AS (
             -- of any plan of this snapshot: what an earlier plan asked is not asked again
             SELECT fingerprint, outcome, model, lane, batch_id, attempt, error_type, error_message, answered_at FROM {every}
@@ -110,11 +109,12 @@ def _unanswered(merge: MergeInput, own: str, every: str, refused: str) -> str:
         ORDER BY p.row"""
 
 
-def _rest(merge: MergeInput, own: str) -> str:
+def _rest(merge: MergeInput) -> str:
     plan = f"SELECT p.* FROM read_parquet({file_literal(merge.plan)}) p"
     if not merge.own_attempts:
         return plan
-    return f"{plan} ANTI JOIN (SELECT row FROM {own} WHERE outcome = 'succeeded') o ON o.row = p.row"
+    answered = f"SELECT row FROM {_read(merge.own_attempts)} WHERE outcome = 'succeeded'"
+    return f"{plan} ANTI JOIN ({answered}) o ON o.row = p.row"
 
 
 def _refused(merge: MergeInput) -> str:
@@ -132,10 +132,15 @@ def _refused(merge: MergeInput) -> str:
 
 def _attempts(duck: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> str:
     """All columns of attempts files, and PLACE."""
-    read = f"read_parquet([{', '.join(map(file_literal, files))}], union_by_name = true)"
+    read = _read(files)
+    columns = duck.sql(f"FROM {read}").columns
     # An output may have a property of that name: it stands aside for a moment.
-    aside = {name: f"{name} of the output" for name in duck.sql(f"FROM {read}").columns if name.lower() in _VIRTUAL}
-    names = [identifier(aside.get(name, name)) for name in duck.sql(f"FROM {read}").columns]
+    aside = {name: f"{name} of the output" for name in columns if name.lower() in _VIRTUAL}
+    names = ", ".join(identifier(aside.get(name, name)) for name in columns)
     back = ", ".join(f"{identifier(other)} AS {identifier(name)}" for name, other in aside.items())
     return f"""(SELECT *{f" RENAME ({back})" if back else ""},
-        (file_index::BIGINT << {ROW_BITS}) | file_row_number AS {identifier(PLACE)} FROM {read} AS t({", ".join(names)}))"""
+        (file_index::BIGINT << {ROW_BITS}) | file_row_number AS {identifier(PLACE)} FROM {read} AS t({names}))"""
+
+
+def _read(files: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(map(file_literal, files))}], union_by_name = true)"

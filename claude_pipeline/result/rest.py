@@ -53,6 +53,7 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
     pq.write_table(attempts_schema(merge.output).empty_table(), empty)
     try:
         with connection(scratch, memory_limit=KEYS_MEMORY_LIMIT) as duck:
+            duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
             found = Outcomes(duck, place_queries(duck, merge, empty), merge, scratch, rows_per_pass)
             return _write(found, merge, path)
     finally:

@@ -9,17 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from claude_pipeline.home import make_folder
 
-AT = "at"  # the column that says which of the wanted rows it is, from 0
-STRETCH_BYTES = 32_000_000  # sorted at once
+STRETCH_BYTES = 16_000_000  # sorted at once; thrice that is held
 STRETCHES_MAX = 128  # files that are open at once: beyond so many the stretches grow
 
 
 def in_order(pieces: Iterable[pa.Table], total: int, scratch: Path) -> Iterator[pa.Table]:
-    """The rows of all pieces, `total` of them, ascending by `at`. What fits into one stretch touches no disk."""
+    """The rows of all pieces, ascending. The last column numbers them, from 0 to `total`: others may have any name.
+
+    What fits into one stretch touches no disk.
+    """
     with ExitStack() as stack:
         files: _Stretches | None = None
         for held in _portions(pieces):
@@ -50,8 +53,14 @@ def _portions(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _sorted(pieces: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(pieces).combine_chunks()
-    at = table.column(AT).to_numpy()
-    return table if bool(np.all(at[1:] >= at[:-1])) else table.take(pa.array(np.argsort(at, kind="stable")))
+    numbers = _numbers(table)
+    if bool(np.all(numbers[1:] >= numbers[:-1])):
+        return table
+    return table.take(pa.array(np.argsort(numbers, kind="stable")))
+
+
+def _numbers(table: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(table.column(table.num_columns - 1))
 
 
 class _Stretches:
@@ -70,8 +79,8 @@ class _Stretches:
         self._folder.cleanup()
 
     def add(self, portion: pa.Table) -> None:
-        """Rows ascending by `at`."""
-        numbers = portion.column(AT).to_numpy() // self._rows
+        """Ascending rows."""
+        numbers = _numbers(portion) // self._rows  # of the stretches
         borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         for begin, end in itertools.pairwise(borders):
             self._writer(int(numbers[begin])).write_table(portion.slice(begin, end - begin))

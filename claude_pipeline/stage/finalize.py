@@ -90,35 +90,7 @@ def _rest(
     Where there is none it is left out, but not where it would be the only one (`empty`): the snapshot of a dataset
     without records has columns all the same.
     """
-    assert snapshot.plan_path is not None
-    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
-    attempts = desk.ledger.parts(workload.name, kinds=["attempts"])
-    own = [p for p in attempts if p.snapshot == snapshot.id and p.plan_number == snapshot.plan_number]
-    for part in own:
-        if not desk.path(part.path).exists():
-            _make_whole(desk, workload, part)
-    merge_input = MergeInput(
-        snapshot_id=snapshot.id,
-        snapshot=desk.path(snapshot.path),
-        plan=desk.path(snapshot.plan_path),
-        own_attempts=[desk.path(p.path) for p in own],
-        other_attempts=[
-            desk.path(p.path) for p in attempts if p not in own and (workload.reuse or p.snapshot == snapshot.id)
-        ],
-        failed=[
-            FailedChunk(
-                desk.path(chunk.index_path),
-                "errored" if chunk.state is ChunkState.FAILED else "canceled",
-                chunk.error_type or chunk.state.value,
-                chunk.error or f"the chunk was {chunk.state.value}",
-            )
-            for chunk in chunks
-            if chunk.state in (ChunkState.FAILED, ChunkState.CANCELED) and chunk.error_type != SPLIT
-        ],
-        output=output_fields(workload),
-        cascade=cascade is not None,
-        gives_up_when=cascade.gives_up_when if cascade is not None else None,
-    )
+    merge_input = _merge_input(desk, workload, snapshot, cascade)
     draft = desk.home.merged(workload.name, snapshot.id, "rest.parquet")
     with written(draft) as temporary:
         outcomes = write_rest(merge_input, temporary, scratch=desk.home.scratch())
@@ -145,6 +117,39 @@ def _rest(
         sha256=digest,
     )
     return part, dict(outcomes)
+
+
+def _merge_input(desk: Desk, workload: Workload, snapshot: SnapshotRow, cascade: Cascade | None) -> MergeInput:
+    """What the rest is made of, and whole: what is lost of this plan's own attempts is written again."""
+    assert snapshot.plan_path is not None
+    chunks = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
+    attempts = desk.ledger.parts(workload.name, kinds=["attempts"])
+    own = [p for p in attempts if p.snapshot == snapshot.id and p.plan_number == snapshot.plan_number]
+    for part in own:
+        if not desk.path(part.path).exists():
+            _make_whole(desk, workload, part)
+    return MergeInput(
+        snapshot_id=snapshot.id,
+        snapshot=desk.path(snapshot.path),
+        plan=desk.path(snapshot.plan_path),
+        own_attempts=[desk.path(p.path) for p in own],
+        other_attempts=[
+            desk.path(p.path) for p in attempts if p not in own and (workload.reuse or p.snapshot == snapshot.id)
+        ],
+        failed=[
+            FailedChunk(
+                desk.path(chunk.index_path),
+                "errored" if chunk.state is ChunkState.FAILED else "canceled",
+                chunk.error_type or chunk.state.value,
+                chunk.error or f"the chunk was {chunk.state.value}",
+            )
+            for chunk in chunks
+            if chunk.state in (ChunkState.FAILED, ChunkState.CANCELED) and chunk.error_type != SPLIT
+        ],
+        output=output_fields(workload),
+        cascade=cascade is not None,
+        gives_up_when=cascade.gives_up_when if cascade is not None else None,
+    )
 
 
 def check_part(desk: Desk, part: Part) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +43,63 @@ RECORD = pa.schema(
 
 def fingerprint(question: int) -> bytes:
     return hashlib.sha256(str(question).encode()).digest()
+
+
+def reused(
+    folder: Path,
+    records: int,
+    *,
+    answer: str = "",
+    column: str = "text",
+    output: Mapping[pa.Field, Callable[[int], Any]] = MappingProxyType({}),
+    shuffled: bool = False,
+    text: str = "",
+) -> MergeInput:
+    """A merge of records that an earlier snapshot's one chunk answered, all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = list(range(records))
+    if shuffled:
+        random.Random(1).shuffle(asked)
+    snapshot = pa.schema([("record_id", pa.string()), (column, pa.string())])
+    attempts = attempts_schema(output)
+    same = {
+        "snapshot": EARLIER[0],
+        "outcome": "succeeded",
+        "answered_at": NIGHT,
+        "stop_reason": "end_turn",
+        "cost_usd": 1.0,
+    }
+    with (
+        pq.ParquetWriter(folder / "snapshot.parquet", snapshot, write_page_checksum=True) as of_snapshot,
+        pq.ParquetWriter(folder / "plan.parquet", PLAN) as of_plan,
+        pq.ParquetWriter(folder / "earlier.parquet", attempts, write_page_checksum=True) as of_attempts,
+    ):
+        for first in range(0, records, 10_000):
+            rows = range(first, min(first + 10_000, records))
+            own = [{"record_id": f"r{n}", column: f"text {n}{text}"} for n in rows]
+            of_snapshot.write_table(pa.Table.from_pylist(own, snapshot))
+            plan = [{"row": n, "record_id": f"r{n}", "fingerprint": fingerprint(n), "further": []} for n in rows]
+            of_plan.write_table(pa.Table.from_pylist(plan, PLAN))
+            answered = [
+                same | {"row": n, "position": position, "fingerprint": fingerprint(n), "answer": f"answer {n} {answer}"}
+                | {field.name: value(n) for field, value in output.items()}
+                for position, n in zip(rows, asked[rows.start : rows.stop], strict=True)
+            ]  # fmt: skip
+            of_attempts.write_table(pa.Table.from_pylist(answered, attempts))
+    return merge_of_reused(folder, list(output))
+
+
+def merge_of_reused(folder: Path, output: Sequence[pa.Field] = ()) -> MergeInput:
+    """Of the files that `reused` wrote."""
+    return MergeInput(
+        snapshot_id=HERE,
+        snapshot=folder / "snapshot.parquet",
+        plan=folder / "plan.parquet",
+        own_attempts=[],
+        other_attempts=[folder / "earlier.parquet"],
+        failed=[],
+        output=list(output),
+    )
 
 
 class RestCase:
