@@ -9,29 +9,16 @@ over the levels that this very record was asked at in this snapshot.
 from __future__ import annotations
 
 from claude_pipeline.result.schema import good_where
-from claude_pipeline.sql import file_literal, literal
 
 PAID = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost_usd")
 _STANDING = """CASE WHEN stop_reason = 'refusal' THEN 3 WHEN error_type = 'invalid_output' THEN 2
     WHEN stop_reason IN ('max_tokens', 'model_context_window_exceeded') THEN 1 ELSE 0 END"""
 
 
-def levels(
-    plan: object, snapshot_id: str, every: str, place: str, refused: str, gives_up_when: str | None
-) -> tuple[str, str]:
-    """The queries of `result.place` for a cascade's plan: `places` and `unanswered`. `every` reads the attempts."""
-    asked = f"""
-        WITH plan AS (SELECT * FROM read_parquet({file_literal(plan)})),
-        asked AS (
-            SELECT row, unnest([fingerprint] || further) AS fingerprint, unnest(range(1 + len(further))) AS level
-            FROM plan WHERE fingerprint IS NOT NULL
-        )"""
-    here = literal(snapshot_id)
-    return asked + _places(here, every, place, gives_up_when), asked + _unanswered(here, every, refused)
-
-
-def _places(here: str, every: str, place: str, gives_up_when: str | None) -> str:
-    return f""",
+def level_places(plan: str, here: str, every: str, place: str, whose: str, gives_up_when: str | None) -> str:
+    """The query of `result.place.places_query` for a cascade. `plan` and `every` read the plan and the attempts,
+    `here` is the snapshot."""
+    return f"""{_asked(plan)},
         judged AS (
             SELECT fingerprint, row, snapshot, max_tokens, answered_at, position, {place} AS place,
                 ({good_where(gives_up_when)}) AS is_good, {_STANDING} AS standing
@@ -56,14 +43,15 @@ def _places(here: str, every: str, place: str, gives_up_when: str | None) -> str
             WHERE e.snapshot = {here} AND e.outcome = 'succeeded' GROUP BY e.row
         )
         SELECT p.row, a.place,
-            CASE WHEN a.snapshot = {here} AND a.row = p.row THEN 0 WHEN a.snapshot = {here} THEN 1 ELSE 2 END::TINYINT AS whose,
+            {whose},
             {", ".join(f"coalesce(paid.{name}, 0)::{'DOUBLE' if name == 'cost_usd' else 'BIGINT'} AS {name}" for name in PAID)}
         FROM plan p LEFT JOIN best a ON a.record_row = p.row LEFT JOIN paid ON paid.row = p.row
         ORDER BY p.row"""
 
 
-def _unanswered(here: str, every: str, refused: str) -> str:
-    return f""",
+def level_unanswered(plan: str, here: str, every: str, refused: str) -> str:
+    """The query of `result.place.unanswered_query` for a cascade. `refused` reads the fingerprints of chunks without attempts."""
+    return f"""{_asked(plan)},
         failures AS (
             SELECT s.row AS record_row, f.outcome, f.model, f.lane, f.batch_id, f.attempt, f.error_type, f.error_message,
                 f.answered_at
@@ -88,3 +76,12 @@ def _unanswered(here: str, every: str, refused: str) -> str:
         LEFT JOIN failures f ON f.record_row = p.row
         LEFT JOIN refused c ON c.row = p.row
         ORDER BY p.row"""
+
+
+def _asked(plan: str) -> str:
+    return f"""
+        WITH plan AS ({plan}),
+        asked AS (
+            SELECT row, unnest([fingerprint] || further) AS fingerprint, unnest(range(1 + len(further))) AS level
+            FROM plan WHERE fingerprint IS NOT NULL
+        )"""

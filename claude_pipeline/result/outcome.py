@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from claude_pipeline.result.gather import gathered
 from claude_pipeline.result.level import PAID
-from claude_pipeline.result.place import MINE, MergeInput, PlaceQueries
+from claude_pipeline.result.place import MINE, MergeInput, places_query, unanswered_query
 from claude_pipeline.result.schema import AFTER_OUTPUT
 
 ROWS_PER_READ = 50_000  # of a query's answer
 _SOURCES = pa.array([None, "duplicate", "reuse"])  # by MINE, DUPLICATE, REUSE
+
+Connect = Callable[[], duckdb.DuckDBPyConnection]
 
 
 class Outcomes:
     """Rows of results, each given once: what is asked for must ascend. Columns: `row` in the snapshot, `outcome`, and
     those of the result that are not null for all (of what was paid: 0)."""
 
-    def __init__(
-        self, duck: duckdb.DuckDBPyConnection, queries: PlaceQueries, merge: MergeInput, scratch: Path, rows: int
-    ) -> None:
-        self._queries, self._scratch, self._rows = queries, scratch, rows
+    def __init__(self, merge: MergeInput, files: Sequence[Path], connect: Connect, scratch: Path, rows: int) -> None:
+        self._merge, self._files, self._connect, self._scratch = merge, files, connect, scratch
+        self._rows = rows  # whose places are held at once
         after = [pa.field(*field) for field in AFTER_OUTPUT if not (merge.cascade and field[0] in PAID)]
         self._wanted = pa.schema([("answer", pa.string()), *merge.output, *after])
-        self._without = 0  # records without an answer, of the passes read so far
-        self._answered = _Ordered(self._all_answered(duck.cursor()))
-        self._unanswered = _Ordered(_read(duck.cursor(), queries.unanswered))
+        self._without = 0  # records without an answer, of the places read so far
+        self._answered = _Ordered(self._all_answered())
+        self._unanswered = _Ordered(self._all_unanswered())
 
     def before(self, row: int) -> list[pa.Table]:
         """What became of the records before that row: those with an answer, those without; neither is empty."""
@@ -40,15 +42,24 @@ class Outcomes:
             found.append(self._unanswered.before(row))
         return [results for results in found if len(results)]
 
-    def _all_answered(self, duck: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
-        for places in _passes(_first_of_each_row(_read(duck, self._queries.places)), self._rows):
+    def _all_answered(self) -> Iterator[pa.Table]:
+        for row in range(0, pq.read_metadata(self._merge.plan).num_rows, self._rows):
+            places = self._places(row, row + self._rows)
             known = places.filter(places.column("place").is_valid())
             self._without += len(places) - len(known)
-            first = 0
-            at = known.column("place").to_numpy()
-            for answers in gathered(at, self._queries.files, self._wanted, self._scratch):
+            at, first = known.column("place").to_numpy(), 0
+            for answers in gathered(at, self._files, self._wanted, self._scratch):
                 yield _answered(known.slice(first, len(answers)), answers)
                 first += len(answers)
+
+    def _places(self, first: int, end: int) -> pa.Table:
+        with self._connect() as duck:  # what it holds goes before the texts come
+            query = places_query(duck, self._merge, self._files, (first, end))
+            return pa.concat_tables(_first_of_each_row(_read(duck, query))).combine_chunks()
+
+    def _all_unanswered(self) -> Iterator[pa.Table]:
+        with self._connect() as duck:
+            yield from _read(duck, unanswered_query(duck, self._merge, self._files))
 
 
 def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
@@ -72,7 +83,9 @@ def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
 
 
 def _read(duck: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
-    for batch in duck.sql(query).to_arrow_reader(ROWS_PER_READ):
+    reader = duck.sql(query).to_arrow_reader(ROWS_PER_READ)
+    yield reader.schema.empty_table()
+    for batch in reader:
         yield pa.Table.from_batches([batch])
 
 
@@ -84,17 +97,6 @@ def _first_of_each_row(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         is_first = np.diff(rows, prepend=last) != 0
         yield table if bool(is_first.all()) else table.filter(pa.array(is_first))
         last = int(rows[-1]) if len(rows) else last
-
-
-def _passes(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(map(len, held)) >= rows:
-            yield pa.concat_tables(held).combine_chunks()
-            held = []
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
 
 
 class _Ordered:

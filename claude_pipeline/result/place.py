@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from claude_pipeline.result.level import levels
+from claude_pipeline.result.level import level_places, level_unanswered
 from claude_pipeline.sql import file_literal, identifier, literal
 
 MINE, DUPLICATE, REUSE = 0, 1, 2  # whose answer it is: asked for this very record, for another one here, or before
@@ -50,38 +50,20 @@ class MergeInput:
     gives_up_when: str | None = None  # of the cascade
 
 
-@dataclass(frozen=True)
-class PlaceQueries:
-    """What is asked of the keys; both answers come in the order of `row`, the snapshot's row from 0.
-
-    `places`: row, place (null: no answer), whose (MINE, DUPLICATE, REUSE), under a cascade what all its levels cost;
-    of several lines for a row the first counts. `unanswered`: row, outcome, and what the last attempt tells.
-    """
-
-    files: list[Path]  # by their number in a place
-    places: str
-    unanswered: str
-
-
-def place_queries(duck: duckdb.DuckDBPyConnection, merge: MergeInput, empty: Path) -> PlaceQueries:
-    """`empty` is an attempts file without rows, which has all columns that one of today has."""
-    files = [empty, *merge.own_attempts, *merge.other_attempts]
-    every, refused = _attempts(duck, files), _refused(merge)
+def places_query(
+    duck: duckdb.DuckDBPyConnection, merge: MergeInput, files: Sequence[Path], rows: tuple[int, int]
+) -> str:
+    """Of the records from row to before row: row, place (null: no answer), whose (MINE, DUPLICATE, REUSE), and under a
+    cascade what its levels cost. Ascending by row; of several lines for a row the first counts."""
+    here, every = literal(merge.snapshot_id), _attempts(duck, files)
+    whose = f"""CASE WHEN a.snapshot = {here} AND a.row = p.row THEN {MINE}
+        WHEN a.snapshot = {here} THEN {DUPLICATE} ELSE {REUSE} END::TINYINT AS whose"""
+    plan = f"{_plan(merge)} WHERE p.row >= {rows[0]:d} AND p.row < {rows[1]:d}"
     if merge.cascade:
-        places, unanswered = levels(
-            merge.plan, merge.snapshot_id, every, identifier(PLACE), refused, merge.gives_up_when
-        )
-        return PlaceQueries(files, places, unanswered)
-    return PlaceQueries(files, _places(merge, every), _unanswered(merge, every, refused))
-
-
-def _places(merge: MergeInput, every: str) -> str:
-    here = literal(merge.snapshot_id)
+        return level_places(plan, here, every, identifier(PLACE), whose, merge.gives_up_when)
     return f"""
-        WITH rest AS ({_rest(merge)})
-        SELECT p.row, a.place, CASE WHEN a.snapshot = {here} AND a.row = p.row THEN {MINE}
-            WHEN a.snapshot = {here} THEN {DUPLICATE} ELSE {REUSE} END::TINYINT AS whose
-        FROM rest p LEFT JOIN (
+        SELECT p.row, a.place, {whose}
+        FROM ({plan}) p LEFT JOIN (
             SELECT fingerprint, row, snapshot, stop_reason, max_tokens, answered_at, {identifier(PLACE)} AS place
             FROM {every} WHERE outcome = 'succeeded'
         ) a ON a.fingerprint = p.fingerprint
@@ -89,11 +71,13 @@ def _places(merge: MergeInput, every: str) -> str:
             (a.snapshot = {here}) DESC, a.answered_at DESC, a.snapshot, a.place"""
 
 
-def _unanswered(merge: MergeInput, every: str, refused: str) -> str:
-    here = literal(merge.snapshot_id)
+def unanswered_query(duck: duckdb.DuckDBPyConnection, merge: MergeInput, files: Sequence[Path]) -> str:
+    """Of the records without an answer: row, outcome, and what the last attempt tells. Ascending by row."""
+    here, every = literal(merge.snapshot_id), _attempts(duck, files)
+    if merge.cascade:
+        return level_unanswered(_plan(merge), here, every, _refused(merge))
     return f"""
-        WITH rest AS ({_rest(merge)}),
-        failures AS (
+        WITH failures AS (
             -- of any plan of this snapshot: what an earlier plan asked is not asked again
             SELECT fingerprint, outcome, model, lane, batch_id, attempt, error_type, error_message, answered_at FROM {every}
             WHERE outcome <> 'succeeded' AND snapshot = {here}
@@ -102,16 +86,17 @@ def _unanswered(merge: MergeInput, every: str, refused: str) -> str:
         SELECT p.row, CASE WHEN p.reject_code IS NOT NULL THEN 'rejected' ELSE coalesce(f.outcome, c.outcome) END AS outcome,
             f.model, f.lane, f.batch_id, f.attempt, coalesce(f.error_type, c.error_type, p.reject_code) AS error_type,
             coalesce(f.error_message, c.error_message, p.reject_detail) AS error_message, f.answered_at
-        FROM rest p
+        FROM ({_plan(merge)}) p
         ANTI JOIN (SELECT fingerprint FROM {every} WHERE outcome = 'succeeded') a ON a.fingerprint = p.fingerprint
         LEFT JOIN failures f ON f.fingerprint = p.fingerprint
-        LEFT JOIN ({refused}) c ON c.fingerprint = p.fingerprint
+        LEFT JOIN ({_refused(merge)}) c ON c.fingerprint = p.fingerprint
         ORDER BY p.row"""
 
 
-def _rest(merge: MergeInput) -> str:
+def _plan(merge: MergeInput) -> str:
+    """The plan's records of the rest."""
     plan = f"SELECT p.* FROM read_parquet({file_literal(merge.plan)}) p"
-    if not merge.own_attempts:
+    if merge.cascade or not merge.own_attempts:
         return plan
     answered = f"SELECT row FROM {_read(merge.own_attempts)} WHERE outcome = 'succeeded'"
     return f"{plan} ANTI JOIN ({answered}) o ON o.row = p.row"

@@ -20,13 +20,13 @@ from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.result.gather import taken
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
-from claude_pipeline.result.place import MergeInput, place_queries
+from claude_pipeline.result.place import MergeInput
 from claude_pipeline.result.schema import MERGED_COMPRESSION, attempts_schema, merged_schema
 from claude_pipeline.sql import QUIET
 
 MEMORY_LIMIT = "2GB"
-ROWS_PER_PASS = 2_000_000  # whose places are held, 17 bytes each; the attempts files are read once for each pass
-KEYS_MEMORY_LIMIT = "256MB"  # a join of keys: 100 bytes a record, and what does not fit is spilled
+KEYS_MEMORY_LIMIT = "256MB"  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
+ROWS_PER_PASS = 1_000_000  # whose places are held, 17 bytes each; the attempts files are read once for each pass
 
 
 def connection(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
@@ -51,11 +51,15 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
     """
     empty = path.with_name(f"{path.name}.attempts")  # swept with it, should this process be killed
     pq.write_table(attempts_schema(merge.output).empty_table(), empty)
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        duck = connection(scratch, memory_limit=KEYS_MEMORY_LIMIT)
+        duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
+        return duck
+
+    files = [empty, *merge.own_attempts, *merge.other_attempts]
     try:
-        with connection(scratch, memory_limit=KEYS_MEMORY_LIMIT) as duck:
-            duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
-            found = Outcomes(duck, place_queries(duck, merge, empty), merge, scratch, rows_per_pass)
-            return _write(found, merge, path)
+        return _write(Outcomes(merge, files, connect, scratch, rows_per_pass), merge, path)
     finally:
         empty.unlink(missing_ok=True)
 
