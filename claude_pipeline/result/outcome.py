@@ -53,7 +53,8 @@ class Outcomes:
                 first += len(answers)
 
     def _places(self, first: int, end: int) -> pa.Table:
-        with self._connect() as duck:  # what it holds goes before the texts come
+        pa.default_memory_pool().release_unused()  # of the texts that came before; and what DuckDB holds goes before more come
+        with self._connect() as duck:
             query = places_query(duck, self._merge, self._files, (first, end))
             return pa.concat_tables(_first_of_each_row(_read(duck, query))).combine_chunks()
 

@@ -26,7 +26,9 @@ from claude_pipeline.sql import QUIET
 
 MEMORY_LIMIT = "2GB"
 KEYS_MEMORY_LIMIT = "256MB"  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
-ROWS_PER_PASS = 1_000_000  # whose places are held, 17 bytes each; the attempts files are read once for each pass
+ROWS_PER_PASS = (
+    500_000  # whose places are held, 17 bytes each; the attempts are read once for each pass, and no text twice
+)
 
 
 def connection(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
