@@ -26,9 +26,7 @@ from claude_pipeline.sql import QUIET
 
 MEMORY_LIMIT = "2GB"
 KEYS_MEMORY_LIMIT = "256MB"  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
-ROWS_PER_PASS = (
-    500_000  # whose places are held, 17 bytes each; the attempts are read once for each pass, and no text twice
-)
+ROWS_PER_PASS = 500_000  # whose places are held, 17 bytes each; keys are read once for each pass, texts once in all
 
 
 def connection(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
@@ -92,9 +90,12 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
 def _row_group(file: pq.ParquetFile, group: int, path: Path) -> pa.RecordBatch:
     rows = file.metadata.row_group(group).num_rows
     try:
-        (batch,) = file.iter_batches(rows, row_groups=[group], use_threads=False)
+        batches = list(file.iter_batches(rows, row_groups=[group], use_threads=False))
     except OSError as error:
         raise LedgerDamaged(f"{path} cannot be read ({error}); restore it from a backup") from error
+    if len(batches) > 1:  # as a type may ask for
+        batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    (batch,) = batches
     return batch
 
 
@@ -107,11 +108,8 @@ def _joined(
     arrays = [pa.repeat(pa.scalar(snapshot_id), len(chosen)), *(chosen.column(name) for name in own), chosen.column(0)]
     for field in list(schema)[len(arrays) :]:
         if field.name not in results.schema.names:  # nothing was answered, nothing paid
-            arrays.append(
-                pa.repeat(pa.scalar(0, field.type), len(chosen))
-                if field.name in PAID
-                else pa.nulls(len(chosen), field.type)
-            )
+            nothing = pa.scalar(0 if field.name in PAID else None, field.type)
+            arrays.append(pa.repeat(nothing, len(chosen)))
             continue
         column = results.column(field.name).combine_chunks()
         arrays.append(column if column.type == field.type else column.cast(field.type))
