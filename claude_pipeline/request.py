@@ -131,17 +131,15 @@ class Prompt:
         texts = self._template.render_texts(columns)
         if texts is None:
             return None
-        if self._prints_only:
-            printed = [columns[name] for name in self.columns]
-            fine = [any(value and not value.isspace() for value in values) for values in zip(*printed, strict=True)]
-        else:
-            fine = [bool(text) and not text.isspace() for text in texts]
-        if all(fine) and max(map(len, texts), default=0) <= PROMPT_CHARACTERS_MAX:
-            return list(texts)
-        return [
-            text if is_fine and len(text) <= PROMPT_CHARACTERS_MAX else None
-            for text, is_fine in zip(texts, fine, strict=True)
-        ]
+        blank = list(range(len(texts)))
+        for values in [columns[name] for name in self.columns] if self._prints_only else [texts]:
+            blank = [at for at in blank if not values[at] or values[at].isspace()]
+        prompts: list[str | None] = list(texts)
+        for at in blank:
+            prompts[at] = None
+        if max(map(len, texts), default=0) > PROMPT_CHARACTERS_MAX:
+            prompts = [None if text is None or len(text) > PROMPT_CHARACTERS_MAX else text for text in prompts]
+        return prompts
 
     def holding(self, what: Callable[[str], bool], record: Mapping[str, Any]) -> str:
         """Words for the first column whose text is such; for the prompt where it is none alone."""
@@ -197,7 +195,7 @@ class RequestMaker:
         except (orjson.JSONEncodeError, UnicodeEncodeError):
             place = self.prompt.holding(_has_surrogate, record)
             return Rejection(row, record_id, "bad_unicode", f"{place} holds half a character (a lone surrogate)")
-        if b"\\u0000" in quoted and "\x00" in text:
+        if "\x00" in text:
             place = self.prompt.holding(lambda value: "\x00" in value, record)
             return Rejection(row, record_id, "control_char", f"{place} holds a NUL character")
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
@@ -211,16 +209,16 @@ class RequestMaker:
             return None
         made: list[Request | Rejection] = []
         head, tail, question_tail, model = self.head, self.tail, self.question_tail, self.model
-        dumps, copy, add = orjson.dumps, self.question.copy, made.append
+        dumps, copy, add, join = orjson.dumps, self.question.copy, made.append, b"".join
         for at, (row, record_id, text) in enumerate(zip(rows, record_ids, texts, strict=True)):
-            quoted = dumps(text)
-            if text is None or (b"\\u0000" in quoted and "\x00" in text):
+            if text is None or "\x00" in text:
                 add(self.make(row, record_id, {name: values[at] for name, values in columns.items()}))
                 continue
+            quoted = dumps(text)
             question = copy()
             question.update(quoted)
             question.update(question_tail)
-            add(Request(row, record_id, question.digest(), head + quoted + tail, model))
+            add(Request(row, record_id, question.digest(), join((head, quoted, tail)), model))
         return made
 
     def fingerprint(self, quoted: bytes) -> bytes:

@@ -26,7 +26,7 @@ class Fit:
     def all_fit(self, requests: Iterable[Request]) -> bool:
         """Whether each of them surely fits."""
         least = min([self.bytes_max, *(context * BYTES_PER_TOKEN_MOST for context in self.contexts.values())])
-        return max((len(request.params) for request in requests), default=0) <= least
+        return max([len(request.params) for request in requests], default=0) <= least
 
     def checked(self, made: Request | Rejection) -> Request | Rejection:
         """The request where it fits, else why it does not."""
