@@ -20,6 +20,7 @@ from claude_pipeline.ledger.ask_moves import REALTIME, ask_lock
 from claude_pipeline.report import duration
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.lane_choice import LaneChooser, pool_of, realtime_units
+from claude_pipeline.stage.room import least_of_each_snapshot
 from claude_pipeline.stage.share import paused_pools, told_to_wait
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
@@ -167,8 +168,8 @@ def survey(desk: Desk, workload: Workload) -> Situation:
     room = bool(unsent.due) and len(unsent.due) == len(unsent.ready) and batches < limits.batches_in_flight
     room = room and (not batches or queued + unsent.due[0].requests <= limits.queued_requests)
     in_room = not batches or batches < limits.batches_in_flight
-    before = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(unsent.held)]
-    before_asking = [ledger.wall_before(chunk, limits, at=now) for chunk in _least_of_each_snapshot(unsent.to_ask_held)]
+    before = [ledger.wall_before(chunk, limits, at=now) for chunk in least_of_each_snapshot(unsent.held)]
+    before_asking = [ledger.wall_before(chunk, limits, at=now) for chunk in least_of_each_snapshot(unsent.to_ask_held)]
     sentences = before + before_asking
     held_by = next((sentence for sentence in sentences if sentence), None) if None not in sentences else None
     progress = tuple(ledger.progress(workload.name, max_rounds=workload.max_rounds))
@@ -260,16 +261,6 @@ def _paused_sentence(chunks: Sequence[ChunkRow], askable: Sequence[ChunkRow], pa
         return ""
     waits = plural(len(chunks), "chunk waits", "chunks wait")
     return f"{waits} to be asked in real time: {told_to_wait(min(paused.values()))}"
-
-
-def _least_of_each_snapshot(held: Iterable[ChunkRow]) -> list[ChunkRow]:
-    """Of each snapshot the held chunk that takes the least room: where it does not fit, none of them does."""
-    least: dict[str, ChunkRow] = {}
-    for chunk in held:
-        known = least.get(chunk.snapshot)
-        if known is None or chunk.reserve_units < known.reserve_units:
-            least[chunk.snapshot] = chunk
-    return list(least.values())
 
 
 def standing(ledger: Ledger, now: datetime) -> str | None:

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SELDOM = 50_000  # new containers between two searches; Python's own number is 700
 _guard = threading.Lock()
 _within = 0  # how many pieces of work are being done, in all threads
+_runs = 0  # how many runs last, in all threads
+_usual = (0, 0, 0)  # the thresholds before the first of them
 
 
 @contextmanager
@@ -32,3 +35,25 @@ def no_search() -> Iterator[None]:
                 _within -= 1
                 if not _within:
                     gc.enable()
+
+
+@contextmanager
+def seldom_search() -> Iterator[None]:
+    """A search now and then, for as long as the `with` lasts: for a run, in which cycles must not pile up.
+
+    What a run imports lives to its end, and a search through it finds nothing. May stand as `no_search` may.
+    """
+    global _runs, _usual
+    with _guard:
+        _runs += 1
+        if _runs == 1:
+            _usual = gc.get_threshold()
+            if 0 < _usual[0] < SELDOM:  # 0: somebody else turned it off
+                gc.set_threshold(SELDOM, *_usual[1:])
+    try:
+        yield
+    finally:
+        with _guard:
+            _runs -= 1
+            if not _runs:
+                gc.set_threshold(*_usual)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_pipeline.home import Home, make_folder, written
+from claude_pipeline.ledger.connection import unhurried
 from claude_pipeline.ledger.lock import FileLocks, hold
 
 if TYPE_CHECKING:
@@ -45,11 +48,20 @@ NO_CAPTURE = {
 }
 
 
-def open_instance(home: Home) -> dg.DagsterInstance:
-    """The instance for runs in this process."""
+@contextmanager
+def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    """The instance for runs in this process.
+
+    What Dagster notes of them is not waited for at the disk: a power loss may take the last of it, and what was done
+    stands in the ledger.
+    """
     import dagster as dg
     from dagster._core.instance.ref import InstanceRef
 
-    # Two processes that make one instance's databases at once can leave them unusable.
-    with hold(FileLocks(home.root / "locks"), "dagster", wait=True):
-        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home(home)), overrides=NO_CAPTURE))
+    folder = dagster_home(home)
+    with unhurried(folder / "history", folder / "schedules"):
+        # Two processes that make one instance's databases at once can leave them unusable.
+        with hold(FileLocks(home.root / "locks"), "dagster", wait=True):
+            instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides=NO_CAPTURE))
+        with instance:
+            yield instance

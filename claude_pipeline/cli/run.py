@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from claude_pipeline.cli.which import home_option, settings_of, workload_of
+from claude_pipeline.garbage import no_search
 
 
 @click.command("run")
@@ -37,8 +38,9 @@ def command(
     Exit codes: 0 done; 1 done, but records are dead letters or rejected; 2 wrong use or input; 3 stopped (budget,
     key, account); 4 interrupted, run it again.
     """
-    from claude_pipeline.cli.runner import Runner
-    from claude_pipeline.cli.screen import Screen
+    with no_search():
+        from claude_pipeline.cli.runner import Runner
+        from claude_pipeline.cli.screen import Screen
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: exit code 4
     settings = settings_of(home)

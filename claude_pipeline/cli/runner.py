@@ -26,6 +26,7 @@ from claude_pipeline.errors import (
     KeyRefused,
     LedgerOutdated,
 )
+from claude_pipeline.garbage import no_search, seldom_search
 from claude_pipeline.lane.access import check_access
 from claude_pipeline.ledger import ChunkState, SnapshotRow
 from claude_pipeline.progress import heard_by
@@ -74,11 +75,13 @@ class Runner:
         self._refused: set[int] = set()
 
     def __enter__(self) -> Self:
-        import dagster as dg
+        with no_search():
+            import dagster as dg
 
-        from claude_pipeline.components.compose import compose
-        from claude_pipeline.components.desk_resource import DeskResource
+            from claude_pipeline.components.compose import compose
+            from claude_pipeline.components.desk_resource import DeskResource
 
+        self._stack.enter_context(seldom_search())
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         interrupted.clear()
         self._desk: Desk = self._stack.enter_context(open_desk(self._settings))

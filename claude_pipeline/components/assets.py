@@ -10,7 +10,7 @@ People materialize these; the controller launches jobs of the same ops that drai
 """
 
 # No deferred annotations here: Dagster reads those of decorated functions as they are.
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ from claude_pipeline.stage.submit import plan_submission, send, walls
 from claude_pipeline.workload import Workload
 
 SLICE_CHUNKS = 25  # a mapped step costs 55 ms of its own: slices, not chunks
+SLICES_MAX = 20  # of a run, however many chunks a person asks for
+SENTENCES_MAX = 20  # of one kind in a run's log, where each is an event
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
@@ -125,6 +127,18 @@ def asked_keys(context: Context) -> list[str] | None:
     return list(context.partition_keys) if asked else None
 
 
+def slices_of(keys: Sequence[str]) -> list[list[str]]:
+    """The chunks of a run's mapped steps: some in each, and more where there would be too many steps."""
+    size = max(SLICE_CHUNKS, -(-len(keys) // SLICES_MAX))
+    return [list(keys[begin : begin + size]) for begin in range(0, len(keys), size)]
+
+
+def first_of(sentences: Sequence[str]) -> list[str]:
+    """What a run's log shows of many sentences; the ledger has them all."""
+    more = [f"and {len(sentences) - SENTENCES_MAX:,} more"] if len(sentences) > SENTENCES_MAX else []
+    return [*sentences[:SENTENCES_MAX], *more]
+
+
 def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
     name = workload.name
     asset_key = key(workload, "batches")
@@ -143,8 +157,8 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
             add_chunk_partitions(context.instance, workload, [chunk.partition_key for chunk in planned.chunks])
             keys = [chunk.partition_key for chunk in planned.chunks]
             mark_run(context, run_tags(workload, snapshots=[c.snapshot for c in planned.chunks], chunks=keys))
-        for number, begin in enumerate(range(0, len(keys), SLICE_CHUNKS)):
-            yield dg.DynamicOutput(keys[begin : begin + SLICE_CHUNKS], mapping_key=f"s{number:03d}")
+        for number, some in enumerate(slices_of(keys)):
+            yield dg.DynamicOutput(some, mapping_key=f"s{number:03d}")
 
     @dg.op(name=f"{name}__submit_slice", description="Send chunks as batches, one POST at a time.")
     def submit_slice(context: dg.OpExecutionContext, desk: DeskResource, keys: list) -> dict:  # type: ignore[type-arg]
@@ -155,7 +169,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         sent, count = sum(s["sent"] for s in slices), sum(s["requests"] for s in slices)
         context.log.info(f"{sent} batches created, {count:,} requests")
         for outcome in ("doubtful", "held", "failed"):
-            for sentence in (sentence for s in slices for sentence in s[outcome]):
+            for sentence in first_of([sentence for s in slices for sentence in s[outcome]]):
                 context.log.warning(f"{outcome}: {sentence}")
         mark_run(context, run_tags(workload, batches=[batch for s in slices for batch in s["batches"]]))
         if any(s["held"] or s["released"] for s in slices):
@@ -276,9 +290,9 @@ def _results(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
                 context.log_event(
                     dg.AssetMaterialization(asset_key, partition=chunk.partition_key, metadata=dict(of_chunk))
                 )
-            for chunk, why in found.unclear:
-                context.log.warning(f"{chunk.partition_key}: {why}")
-            for _, reason in found.gone:
+            for sentence in first_of([f"{chunk.partition_key}: {why}" for chunk, why in found.unclear]):
+                context.log.warning(sentence)
+            for reason in first_of([reason for _, reason in found.gone]):
                 context.log.error(reason)
             if found.stop is not None:
                 context.log.error(f"the account is stopped, nothing is sent: {found.stop}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from claude_pipeline.errors import ClaudePipelineError
+from claude_pipeline.garbage import seldom_search
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import Settings
 from claude_pipeline.stage.desk import Desk, open_desk
@@ -37,6 +38,7 @@ class DeskResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = Settings.from_environment().with_home(Path(self.home) if self.home else None)
         with ExitStack() as stack:
             if context.run is not None and context.instance is not None:
+                stack.enter_context(seldom_search())
                 try:
                     ledger = stack.enter_context(Ledger.open(settings.ledger_url, path=settings.home.ledger))
                 except ClaudePipelineError:  # the run's first step says it better

@@ -28,7 +28,8 @@ from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
 
 NAME = "sla"
-SENTENCES_MAX = 5  # the ids of all are in the metadata
+SENTENCES_MAX = 5
+IDS_MAX = 500  # in the metadata, of each level
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Standing:
     @property
     def ids(self) -> dict[str, list[str]]:
         """The batches that it names, by level."""
-        return {"warned": [b.id for b in self.warned], "expired": [b.id for b in self.expired]}
+        return {"warned": _ids(self.warned), "expired": _ids(self.expired)}
 
     @property
     def result(self) -> dict[str, Any]:
@@ -60,6 +61,11 @@ class Standing:
             "description": "; ".join(sentences) or "no batch is near its 24 h",
             "metadata": {"late": dg.MetadataValue.json(self.ids), "in_flight": self.in_flight},
         }
+
+
+def _ids(batches: Sequence[WatchedBatch]) -> list[str]:
+    """The same ones at each look, where there are more than can be shown."""
+    return sorted(str(batch.id) for batch in batches)[:IDS_MAX]
 
 
 def build_sla_check(workload: Workload) -> dg.AssetChecksDefinition:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from claude_pipeline.errors import KeyRefused, SettingInvalid
-from claude_pipeline.garbage import no_search
+from claude_pipeline.lane.sdk import load_sdk, trust
 from claude_pipeline.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -36,19 +36,20 @@ def connect(environment: Mapping[str, str] | None = None) -> anthropic.Anthropic
         SettingInvalid: the key or the base URL cannot be used.
     """
     arguments = _arguments(environment)
-    with no_search():  # many modules, and nothing of them is garbage
-        import anthropic
+    load_sdk()
+    import anthropic
 
     _keep_quiet()
-    return anthropic.Anthropic(**arguments, http_client=anthropic.DefaultHttpxClient(follow_redirects=False))
+    http = anthropic.DefaultHttpxClient(follow_redirects=False, verify=trust(arguments["base_url"]))
+    return anthropic.Anthropic(**arguments, http_client=http)
 
 
 def connect_async(environment: Mapping[str, str] | None = None) -> anthropic.AsyncAnthropic:
     """The SDK's asynchronous client over aiohttp, for the real-time lane; it belongs to one event loop. Raises as `connect`."""
     arguments = _arguments(environment)
-    with no_search():
-        import anthropic
-        import httpx2
+    load_sdk()
+    import anthropic
+    import httpx2
 
     _keep_quiet()
     limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)

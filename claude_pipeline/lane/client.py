@@ -21,6 +21,7 @@ from claude_pipeline.errors import AccountStopped, ApiRefused, ApiUnclear, KeyRe
 from claude_pipeline.lane.access import connect, without_key
 from claude_pipeline.lane.api_error import Verdict, verdict_of
 from claude_pipeline.lane.headers import retry_after_seconds
+from claude_pipeline.lane.sdk import load_sdk
 from claude_pipeline.ledger import BatchId, BatchSeen
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class BatchClient:
 
     def create(self, body: Body) -> Accepted | Refused | Doubtful:
         """POST one batch, exactly once; never raises for what the API or the network does."""
+        load_sdk()
         import anthropic
         import httpx2
 
@@ -236,6 +238,7 @@ class BatchClient:
 
     def _guarded(self, call: Callable[[], httpx2.Response]) -> httpx2.Response:
         """One look at the API, its errors turned into ours."""
+        load_sdk()
         import anthropic
         import httpx2
 

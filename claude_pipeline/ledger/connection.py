@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -136,6 +138,29 @@ def _prepare_sqlite(engine: Engine) -> None:
     def _on_begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def unhurried(*folders: Path) -> Iterator[None]:
+    """SQLite databases of others in those folders, opened meanwhile: a move is not waited for at the disk.
+
+    With a write-ahead log each stays whole, also when the power fails; its last moves may be lost then. Without one
+    nothing is changed. A ledger, wherever it lies, is synced in full: it says so after this.
+    """
+    inside = [folder.resolve() for folder in folders]
+
+    def relax(raw: Any, _record: object) -> None:
+        if not isinstance(raw, sqlite3.Connection):
+            return
+        path = Path(raw.execute("PRAGMA database_list").fetchone()[2])
+        if any(map(path.is_relative_to, inside)) and raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            raw.execute("PRAGMA synchronous = NORMAL")
+
+    event.listen(Engine, "connect", relax)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", relax)
 
 
 def _prepare_postgresql(engine: Engine) -> None:

@@ -26,6 +26,7 @@ from claude_pipeline.result import (
 )
 from claude_pipeline.result.schema import MOMENT
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.question import cascade_of, moves_on
 from claude_pipeline.workload import Workload
 
@@ -37,7 +38,7 @@ def index_of(desk: Desk, chunk: ChunkRow) -> pa.Table:
     path = desk.path(chunk.index_path)
     if not path.exists() or sha256_of(path) != chunk.index_sha256:
         raise LedgerDamaged(f"{chunk.index_path} is not what was cut (sha256 differs); restore it from a backup")
-    return pq.read_table(path).combine_chunks()
+    return read_parquet(path).combine_chunks()
 
 
 def read_answers(

@@ -19,7 +19,6 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from claude_pipeline.cache import is_marked
 from claude_pipeline.catalog import Price, Usage
@@ -28,6 +27,7 @@ from claude_pipeline.plan import predict
 from claude_pipeline.request_table import RequestTable
 from claude_pipeline.result import PAID_PERHAPS
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.past import read_past
 from claude_pipeline.stage.plan_file import template_digest
 from claude_pipeline.workload import Workload
@@ -229,4 +229,4 @@ def kept_units(index: pa.Table, table: pa.Table, chunk: ChunkRow) -> int:
 
 
 def _index(desk: Desk, chunk: ChunkRow) -> pa.Table:
-    return pq.read_table(desk.path(chunk.index_path), columns=["reserve_units"])
+    return read_parquet(desk.path(chunk.index_path), ["reserve_units"])

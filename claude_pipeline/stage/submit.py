@@ -7,10 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import pyarrow.parquet as pq
-
 from claude_pipeline.catalog import UNITS_PER_USD
 from claude_pipeline.errors import LedgerOutdated, UsageError
+from claude_pipeline.lane.primer import Primers
 from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reconcile, take_as_is
 from claude_pipeline.lane.stranger import Rebuilt, rebuild
 from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
@@ -24,7 +23,9 @@ from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.lane_choice import LaneChooser
 from claude_pipeline.stage.mix import cut_each
+from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.reserve import with_todays_reserve
+from claude_pipeline.stage.room import in_turn, least_of_each_snapshot, with_room
 from claude_pipeline.stage.unasked import Unasked
 from claude_pipeline.workload import Workload
 
@@ -75,8 +76,8 @@ def rebuild_ledger(desk: Desk) -> Rebuilt:
 
 
 def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None = None) -> SubmitPlan:
-    """Reconcile, cut due rounds, and name the chunks to send: all that wait for the batch lane, or those of `keys`
-    (`<snapshot>|<chunk>`) whatever their lane, where a failed chunk is made ready again.
+    """Reconcile, cut due rounds, and name the chunks to send: of those that wait for the batch lane as many as there is
+    room for, or those of `keys` (`<snapshot>|<chunk>`) whatever their lane, where a failed chunk is made ready again.
 
     Raises:
         UsageError: a chunk of `keys` is unknown, on its way or collected already.
@@ -87,10 +88,22 @@ def plan_submission(desk: Desk, workload: Workload, keys: Collection[str] | None
         return plan
     halve_refused(desk, workload)
     cut_due_rounds(desk, workload)
-    unsent = desk.ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
-    chooser = LaneChooser(desk, workload, walls(desk, workload))
-    plan.chunks = [chunk for chunk in unsent if chooser.of(chunk).lane == "batch"]
+    plan.chunks = _in_room(desk, workload)
     return plan
+
+
+def _in_room(desk: Desk, workload: Workload) -> list[ChunkRow]:
+    """What waits for the batch lane, as far as there is room at the API; first what neither a budget nor a primer keeps."""
+    ledger, limits, now = desk.ledger, walls(desk, workload), desk.clock()
+    chooser, primers = LaneChooser(desk, workload, limits), Primers(ledger, now)
+    unsent = ledger.chunks(workload.name, states=[ChunkState.READY, ChunkState.HELD])
+    waiting = [chunk for chunk in unsent if chooser.of(chunk).lane == "batch"]
+    unprimed = {chunk.id for chunk in waiting if primers.why_wait(chunk) is not None}
+    least = least_of_each_snapshot([chunk for chunk in waiting if chunk.state is ChunkState.HELD])
+    over = {chunk.snapshot for chunk in least if ledger.wall_before(chunk, limits, at=now) is not None}
+    batches, queued = ledger.in_flight()
+    ordered = in_turn(waiting, unprimed=unprimed, over_budget=over)
+    return with_room(ordered, limits, batches=batches, queued=queued)
 
 
 def _again(desk: Desk, workload: Workload, partition_key: str) -> ChunkRow:
@@ -169,7 +182,7 @@ def halve_refused(desk: Desk, workload: Workload) -> None:
 
 def _all_of(desk: Desk, chunk: ChunkRow) -> Iterator[Request]:
     """The requests of a chunk as they were cut."""
-    index = pq.read_table(desk.path(chunk.index_path), columns=["row", "record_id", "fingerprint"]).to_pylist()
+    index = read_parquet(desk.path(chunk.index_path), ["row", "record_id", "fingerprint"]).to_pylist()
     with desk.path(chunk.params_path).open("rb") as file:
         for row, line in zip(index, file, strict=True):
             yield Request(row["row"], row["record_id"], row["fingerprint"], line[:-1])
@@ -236,7 +249,7 @@ def _unanswered(desk: Desk, chunk: ChunkRow, verdicts: Collection[str]) -> Itera
     What met the account's stop, or was canceled so that it can be asked in real time, costs no round.
     """
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
-    table = pq.read_table(attempts, columns=["position", "row", "record_id", "fingerprint", "verdict", "outcome"])
+    table = read_parquet(attempts, ["position", "row", "record_id", "fingerprint", "verdict", "outcome"])
     again = {
         row["position"]: row
         for row in table.to_pylist()

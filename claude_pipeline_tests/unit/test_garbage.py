@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from claude_pipeline.garbage import no_search
+from claude_pipeline.garbage import SELDOM, no_search, seldom_search
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +57,24 @@ def test_it_rests_until_the_last_of_several_threads_is_done() -> None:
     done.set()
     other.join()
     assert gc.isenabled()
+
+
+def test_a_run_searches_seldom_and_leaves_the_thresholds_as_they_were() -> None:
+    usual = gc.get_threshold()
+    with seldom_search():
+        assert gc.isenabled()
+        assert gc.get_threshold() == (SELDOM, *usual[1:])
+        with seldom_search():
+            pass
+        assert gc.get_threshold() == (SELDOM, *usual[1:])
+    assert gc.get_threshold() == usual
+
+
+def test_a_run_changes_nothing_where_somebody_else_turned_the_search_off() -> None:
+    usual = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        with seldom_search():
+            assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*usual)

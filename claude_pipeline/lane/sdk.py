@@ -1,0 +1,39 @@
+"""The `anthropic` SDK: when it is imported, and what a process makes of it once.
+
+Its three thousand modules are what costs most in a run; nothing imports it before the API is asked.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+import sys
+from functools import lru_cache
+
+from claude_pipeline.garbage import no_search
+
+
+def load_sdk() -> None:
+    """Import the SDK, so that an `import anthropic` after it costs nothing."""
+    if "anthropic" in sys.modules:
+        return
+    with no_search():  # many modules, and nothing of them is garbage
+        import anthropic  # noqa: F401
+
+        gc.freeze()  # they live to the end of the process, with what it imported before: no later search goes through them
+
+
+def trust(base_url: str | None) -> ssl.SSLContext:
+    """Whom a client trusts: over https what httpx2 does, read once a process; over http nobody, for it asks nobody."""
+    if (base_url or "https:").startswith("http:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=4)
+def _trusted(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Some hundred certificates; read again where the environment names others."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
