@@ -5,6 +5,7 @@ Its three thousand modules are what costs most in a run; nothing imports it befo
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import ssl
@@ -22,6 +23,7 @@ def load_sdk() -> None:
         import anthropic  # noqa: F401
 
         gc.freeze()  # they live to the end of the process, with what it imported before: no later search goes through them
+    atexit.register(gc.unfreeze)  # at its very end they are taken down as ever; DuckDB would report them as leaked
 
 
 def trust(base_url: str | None) -> ssl.SSLContext:

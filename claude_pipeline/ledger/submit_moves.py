@@ -235,21 +235,25 @@ class SubmitMoves(SnapshotMoves):
             self._see(connection, seen, at, chunk_id=None, tag=None)
             self._event(connection, "batch is not ours", at, batch_id=seen.id)
 
-    def batch_seen(self, seen: BatchSeen, *, at: datetime) -> None:
-        """What a poll said of one of our batches; its end moves the chunk on. Safe to repeat."""
+    def batch_seen(self, *batches: BatchSeen, at: datetime) -> None:
+        """What a poll said of some of our batches; the end of one moves its chunk on. Safe to repeat."""
         with self._writing() as connection:
-            row = connection.execute(select(table.batch).where(table.batch.c.id == seen.id)).mappings().first()
-            if row is None or row["chunk_id"] is None:
-                return
-            self._see(connection, seen, at, chunk_id=row["chunk_id"], tag=row["tag"])
-            if not seen.ended:
-                return
-            chunk = self._chunk(connection, row["chunk_id"])
-            if chunk.state is ChunkState.LIVE and chunk.batch_id == seen.id:
-                self._move(
-                    connection, chunk, ChunkState.ENDED, at, move="batch ended", batch_id=seen.id,
-                    detail=", ".join(f"{count} {outcome}" for outcome, count in seen.counts.items() if count),
-                )  # fmt: skip
+            for seen in batches:
+                self._batch_seen(connection, seen, at)
+
+    def _batch_seen(self, connection: Connection, seen: BatchSeen, at: datetime) -> None:
+        row = connection.execute(select(table.batch).where(table.batch.c.id == seen.id)).mappings().first()
+        if row is None or row["chunk_id"] is None:
+            return
+        self._see(connection, seen, at, chunk_id=row["chunk_id"], tag=row["tag"])
+        if not seen.ended:
+            return
+        chunk = self._chunk(connection, row["chunk_id"])
+        if chunk.state is ChunkState.LIVE and chunk.batch_id == seen.id:
+            self._move(
+                connection, chunk, ChunkState.ENDED, at, move="batch ended", batch_id=seen.id,
+                detail=", ".join(f"{count} {outcome}" for outcome, count in seen.counts.items() if count),
+            )  # fmt: skip
 
     def chunk_collected(self, chunk: ChunkRow, collected: Collected, parts: Sequence[Part], *, at: datetime) -> None:
         """Its results are on disk; the reserve shrinks to what was spent. Safe to repeat."""

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from claude_pipeline_tests.benchmark import fixed, many_chunks, warehouse
+from claude_pipeline_tests.benchmark import fixed, many_chunks, many_ticks, warehouse
 from claude_pipeline_tests.benchmark.compare import AGAIN, WORKS, Comparison, compare
 
 JSON = Path("data/home/benchmark.json")
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
             compare(chosen.sizes, rounds=chosen.rounds, chunk=chosen.chunk, works=chosen.works)
         ),
         "fixed": lambda: as_lines(fixed.rows(rounds=chosen.rounds)),
-        "ledger": lambda: as_lines(many_chunks.rows(chosen.chunks)),
+        "ledger": lambda: as_lines([*many_chunks.rows(chosen.chunks), *many_ticks.rows(chosen.chunks)]),
         "warehouse": lambda: _warehouse(max(chosen.sizes)),
     }
     document: dict[str, object] = {"machine": about}

@@ -10,12 +10,13 @@ import json
 import multiprocessing
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from random import Random
+from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
 BATCHES = "/v1/messages/batches"
@@ -122,18 +123,30 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: it would cost more than the answer."""
 
 
-def _serve(told: Connection) -> None:
+def in_progress(batch_id: str, requests: int, *, now: datetime) -> dict[str, object]:
+    """What the API says of a batch that has not ended."""
+    counts = {"processing": requests, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+    return {
+        "id": batch_id, "type": "message_batch", "processing_status": "in_progress", "request_counts": counts,
+        "created_at": now.isoformat(), "ended_at": None, "expires_at": (now + timedelta(hours=24)).isoformat(),
+        "cancel_initiated_at": None, "archived_at": None, "results_url": None,
+    }  # fmt: skip
+
+
+def _serve(told: Connection, known: Mapping[str, int]) -> None:
+    now = datetime.now(UTC)
+    _Handler.documents = {batch_id: in_progress(batch_id, requests, now=now) for batch_id, requests in known.items()}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     told.send(server.server_address[1])
     server.serve_forever()
 
 
 @contextmanager
-def running() -> Iterator[str]:
-    """The base URL of a server that knows no batch yet."""
+def running(known: Mapping[str, int] = MappingProxyType({})) -> Iterator[str]:
+    """The base URL of a server that knows those batches, by id with their requests; they never end."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, dict(known)), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"

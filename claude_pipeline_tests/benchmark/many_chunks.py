@@ -12,13 +12,13 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import bindparam, event, insert, text, update
+from sqlalchemy import Connection, Insert, Update, bindparam, event, insert, text, update
 
 from claude_pipeline.catalog import load
 from claude_pipeline.controller import decide, describe, survey
@@ -42,49 +42,67 @@ ROUNDS = 3
 Row = tuple[str, float, str, float | None]
 
 
-def fill(ledger: Ledger, chunks: int) -> None:
-    """A snapshot of so many chunks, each at one of the places that a chunk passes; written in bulk, as the moves would."""
-    rows = ready_chunks(ledger, NOW, *(make_new_chunk(number + 1, requests=100) for number in range(chunks)))
-    done, live = rows[: chunks // 2], rows[chunks // 2 : chunks // 2 + LIVE]
+def fill(
+    ledger: Ledger, chunks: int, *, now: datetime = NOW, collected: int | None = None, live: int = LIVE
+) -> list[str]:
+    """A snapshot of so many chunks, each at one of the places that a chunk passes; written in bulk, as the moves would.
+
+    By default half of them are collected. Returns the ids of the batches of those that are live.
+    """
+    rows = ready_chunks(ledger, now, *(make_new_chunk(number + 1, requests=100) for number in range(chunks)))
+    half = chunks // 2 if collected is None else collected
+    done, flying = rows[:half], rows[half : half + live]
     sent = [
         {"chunk_id": chunk.id, "batch_id": f"msgbatch_{chunk.id:06d}", "tag": f"{chunk.id:025d}"}
-        for chunk in done + live
+        for chunk in done + flying
     ]
     tokens = dict.fromkeys(
         ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost_units"), 1
     )
     with ledger._writing() as connection:
-        connection.execute(
+        _many(
+            connection,
             insert(table.intent),
-            [{**row, "requests": 100, "state": IntentState.LIVE, "created_at": NOW} for row in sent],
+            [{**row, "requests": 100, "state": IntentState.LIVE, "created_at": now} for row in sent],
         )
-        connection.execute(
+        _many(
+            connection,
             insert(table.batch),
             [{"id": row["batch_id"], "chunk_id": row["chunk_id"], "tag": row["tag"], "requests": 100, "status": "ended",
-              "created_at": NOW, "expires_at": NOW + DAY, "seen_at": NOW} for row in sent],
+              "created_at": now, "expires_at": now + DAY, "seen_at": now} for row in sent],
         )  # fmt: skip
-        connection.execute(
+        _many(
+            connection,
             insert(table.spend),
-            [{"chunk_id": chunk.id, "model": chunk.model, "lane": "batch", "billed_at": NOW, "requests": 100, **tokens}
+            [{"chunk_id": chunk.id, "model": chunk.model, "lane": "batch", "billed_at": now, "requests": 100, **tokens}
              for chunk in done],
         )  # fmt: skip
-        connection.execute(
+        _many(
+            connection,
             insert(table.part),
             [{"path": f"{kind}/{chunk.key}", "kind": kind, "workload": chunk.workload, "snapshot": chunk.snapshot,
-              "plan_number": 1, "chunk_id": chunk.id, "rows": 100, "sha256": "0" * 64, "created_at": NOW}
+              "plan_number": 1, "chunk_id": chunk.id, "rows": 100, "sha256": "0" * 64, "created_at": now}
              for chunk in done for kind in ("attempts", "answered")],
         )  # fmt: skip
         moves = ("intent opened", "batch live", "batch ended", "chunk collected")
-        connection.execute(
+        _many(
+            connection,
             insert(table.event),
-            [{"at": NOW, "move": move, "workload": chunk.workload, "snapshot": chunk.snapshot, "chunk_id": chunk.id}
+            [{"at": now, "move": move, "workload": chunk.workload, "snapshot": chunk.snapshot, "chunk_id": chunk.id}
              for chunk in done for move in moves],
         )  # fmt: skip
         of = table.chunk.c.id == bindparam("chunk")
         batches = [{"chunk": row["chunk_id"], "batch_id": row["batch_id"]} for row in sent]
-        connection.execute(update(table.chunk).where(of).values(state=ChunkState.LIVE), batches)
-        collected = [{"chunk": chunk.id, "succeeded": 100, "retryable": 0, "collected_at": NOW} for chunk in done]
-        connection.execute(update(table.chunk).where(of).values(state=ChunkState.DONE), collected)
+        _many(connection, update(table.chunk).where(of).values(state=ChunkState.LIVE), batches)
+        ends = [{"chunk": c.id, "succeeded": 99, "errored": 1, "retryable": 0, "collected_at": now} for c in done]
+        _many(connection, update(table.chunk).where(of).values(state=ChunkState.DONE), ends)
+    return [row["batch_id"] for row in sent[len(done) :]]
+
+
+def _many(connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, Any]]) -> None:
+    """For each of the rows; without any the statement would be for all that is there."""
+    if rows:
+        connection.execute(statement, rows)
 
 
 def look_at(desk: Desk, workload: Workload) -> str:

@@ -107,8 +107,14 @@ def _fixed(work: str) -> Callable[..., int]:
     return done
 
 
+def _many_ticks(note: Note, chunks: str, home: str) -> int:
+    from claude_pipeline_tests.benchmark import many_ticks
+
+    return many_ticks.many_ticks(note, chunks, home)
+
+
 WORKS: dict[str, Callable[..., int]] = {
-    "journey": _journey, "script": _script, "floor": _floor, "command": _command,
+    "journey": _journey, "script": _script, "floor": _floor, "command": _command, "many_ticks": _many_ticks,
     **{name: _fixed(name) for name in ("empty_run", "action", "ticks", "location", "import_dagster")},
 }  # fmt: skip
 
