@@ -71,9 +71,7 @@ class Known:
         mask = np.zeros(batch.num_rows, np.bool_)
         mask[:count] = np.asarray(pc.is_valid(plan.column("fingerprint")))
         for name in self._columns:
-            new, old = batch.column(name).slice(0, count), before.column(name)
-            same = pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
-            mask[:count] &= np.asarray(same)
+            mask[:count] &= _same(batch.column(name).slice(0, count), before.column(name).combine_chunks())
         return Unchanged(mask, plan) if mask.any() else None
 
     def _before(self, first: int, rows: int) -> pa.Table | None:
@@ -87,6 +85,17 @@ class Known:
                     self._table = pa.Table.from_batches(self._earlier.batches(group, columns=self._columns))
                 pieces.append(self._table.slice(begin - span.first, end - begin))
         return pa.concat_tables(pieces) if pieces else None
+
+
+def _same(new: pa.Array, old: pa.Array) -> npt.NDArray[np.bool_]:
+    """Where two columns hold what prints alike."""
+    if new.type != old.type:
+        return np.zeros(len(new), np.bool_)
+    if pa.types.is_floating(new.type):  # by their bits: 0.0 and -0.0 are equal, and print otherwise
+        bits = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[new.type.bit_width]
+        new, old = new.view(bits), old.view(bits)
+    equal = pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
+    return np.asarray(equal)
 
 
 class _Rows:

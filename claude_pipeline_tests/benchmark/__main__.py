@@ -42,9 +42,9 @@ class Line:
 
 
 def of_journey(found: Comparison) -> list[Line]:
-    """Totals by size, ratios, then the stages of the largest size."""
+    """Totals by size, ratios, then the stages."""
     sizes = found.sizes("journey")
-    return [*_totals(found, sizes), *_ratios(found, sizes), *_stages(found, sizes[-1])]
+    return [*_totals(found, sizes), *_ratios(found, sizes), *_stages(found, sizes)]
 
 
 def _totals(found: Comparison, sizes: Sequence[int]) -> Iterator[Line]:
@@ -75,11 +75,16 @@ def _ratios(found: Comparison, sizes: Sequence[int]) -> Iterator[Line]:
         yield Line("second snapshot / first: CPU", found.ratio(largest, AGAIN, "journey"), "x", 0.35)
 
 
-def _stages(found: Comparison, size: int) -> Iterator[Line]:
-    for work in [name for name in WORKS if found.figures.get((name, size))]:
-        for stage in found.figures[work, size][0].stages:
-            microseconds = found.stage(work, size, stage) / size * 1e6
-            yield Line(f"{work}, {size:,} records, stage {stage}: CPU a record", microseconds, "us")
+def _stages(found: Comparison, sizes: Sequence[int]) -> Iterator[Line]:
+    """Of a record more between the smallest and the largest size; with one size, of its records."""
+    low, high = sizes[0], sizes[-1]
+    for work in [name for name in WORKS if found.figures.get((name, high))]:
+        for stage in found.figures[work, high][0].stages:
+            seconds, records = found.stage(work, high, stage), high
+            if low < high:
+                seconds, records = seconds - found.stage(work, low, stage), high - low
+            what = "a record more" if low < high else "a record"
+            yield Line(f"{work}, stage {stage}: CPU {what}", seconds / records * 1e6, "us")
 
 
 def as_lines(rows: Sequence[tuple[str, float, str, float | None]]) -> list[Line]:

@@ -56,26 +56,36 @@ def row(number: int, text: str | None = None, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def plan(folder: Path, name: str, rows: Rows, workload: Workload, known: Known | None = None) -> tuple[Path, list[int]]:
+def plan(
+    folder: Path, name: str, rows: Rows, workload: Workload, known: Known | None = None, schema: pa.Schema = SCHEMA
+) -> tuple[Path, list[int]]:
     """The plan of these records, and the rows that were rendered for it."""
     maker = Counting(workload)
     path = folder / f"{name}.plan"
     origin = Origin()
     origin.begin("notes.jsonl")
-    write_plan(snapshot(folder / f"{name}.parquet", rows), maker, path, workload, fit=FIT, origin=origin, known=known)
+    write_plan(
+        snapshot(folder / f"{name}.parquet", rows, schema), maker, path, workload, fit=FIT, origin=origin, known=known
+    )
     return path, maker.rows
 
 
 def both(
-    folder: Path, before: Rows, after: Rows, workload: Workload | None = None, later: Workload | None = None
+    folder: Path,
+    before: Rows,
+    after: Rows,
+    workload: Workload | None = None,
+    later: Workload | None = None,
+    schemas: tuple[pa.Schema, pa.Schema] = (SCHEMA, SCHEMA),
 ) -> list[int]:
     """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing."""
     workload = workload or make_workload(prompt="{{ text }} {{ stars }}")
-    earlier, _ = plan(folder, "before", before, workload)
-    alone, _ = plan(folder, "alone", after, later or workload)
+    earlier, _ = plan(folder, "before", before, workload, schema=schemas[0])
+    alone, _ = plan(folder, "alone", after, later or workload, schema=schemas[1])
     columns = ["record_id", *RequestMaker.of(workload, SCHEMA.names).prompt.columns]
     with Records(folder / "before.parquet") as records:
-        found, rendered = plan(folder, "after", after, later or workload, Known(records, earlier, columns))
+        known = Known(records, earlier, columns)
+        found, rendered = plan(folder, "after", after, later or workload, known, schemas[1])
     assert pq.read_table(found).equals(pq.read_table(alone))
     assert sha256_of(found) == sha256_of(alone)
     return rendered
@@ -90,6 +100,36 @@ def test_a_change_of_what_is_printed_is_rendered_and_another_is_not(tmp_path: Pa
     rows = [row(n) for n in range(20)]
     after = [row(n, other="changed") if n == 9 else row(n, stars=0) if n == 14 else row(n) for n in range(20)]
     assert both(tmp_path, rows, after) == [0, 1, 2, 3, 14]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        pytest.param((pa.int64(), pa.float64()), 1, 1.0, id="another-type"),
+        pytest.param((pa.timestamp("s"), pa.timestamp("us")), 0, 0, id="another-unit"),
+    ],
+)
+def test_equal_values_that_print_otherwise_have_changed(
+    tmp_path: Path, kind: tuple[pa.DataType, pa.DataType], before: Any, after: Any
+) -> None:
+    old, new = (SCHEMA.set(2, pa.field("stars", each)) for each in kind)
+    earlier = [row(n, stars=before) for n in range(12)]
+    rendered = both(tmp_path, earlier, [row(n, stars=after) for n in range(12)], schemas=(old, new))
+    assert rendered == list(range(12))
+
+
+def test_a_zero_that_became_negative_has_changed(tmp_path: Path) -> None:
+    schema = SCHEMA.set(2, pa.field("stars", pa.float64()))
+    after = [row(n, stars=-0.0 if n == 9 else 0.0) for n in range(12)]
+    rendered = both(tmp_path, [row(n, stars=0.0) for n in range(12)], after, schemas=(schema, schema))
+    assert rendered == [0, 1, 2, 3, 9]
+
+
+def test_floats_that_have_not_changed_are_known(tmp_path: Path) -> None:
+    schema = SCHEMA.set(2, pa.field("stars", pa.float64()))
+    rows = [row(n, stars=n / 3, other=str(n)) for n in range(12)]
+    changed = [row(n, stars=n / 3) for n in range(12)]
+    assert both(tmp_path, rows, changed, schemas=(schema, schema)) == [0, 1, 2, 3]
 
 
 def test_what_was_rejected_is_looked_at_again(tmp_path: Path) -> None:
