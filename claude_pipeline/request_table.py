@@ -13,7 +13,7 @@ import pyarrow as pa
 from claude_pipeline.garbage import no_search
 from claude_pipeline.request import Request
 
-ROWS = 5_000  # of a table that `tables_of` makes
+ROWS, BYTES = 5_000, 16_000_000  # of a table that `tables_of` makes, at most
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class RequestTable:
         )
 
 
-def tables_of(requests: Iterable[Request], *, alike: bool = False, rows: int = ROWS) -> Iterator[RequestTable]:
-    """Tables of at most `rows` requests. `alike`: as in `RequestTable`."""
+def tables_of(
+    requests: Iterable[Request], *, alike: bool = False, rows: int = ROWS, size_bytes: int = BYTES
+) -> Iterator[RequestTable]:
+    """Tables of at most `rows` requests, fewer where `size_bytes` of params are full.
+    `alike`: as in `RequestTable`."""
     stream = iter(requests)
-    while True:
+    while taken := _taken(stream, rows, size_bytes):
         with no_search():
-            taken = list(islice(stream, rows))
-            if not taken:
-                return
             columns = list(zip(*(request[:4] for request in taken), strict=True))
             table = _table(
                 np.array(columns[0], np.int64),
@@ -85,7 +85,20 @@ def tables_of(requests: Iterable[Request], *, alike: bool = False, rows: int = R
                 columns[3],
                 alike,
             )
+        del taken, columns
         yield table
+
+
+def _taken(stream: Iterator[Request], rows: int, size_bytes: int) -> list[Request]:
+    """The next requests."""
+    taken: list[Request] = []
+    with no_search():
+        for request in islice(stream, rows):
+            taken.append(request)
+            size_bytes -= len(request.params)
+            if size_bytes < 0:
+                break
+    return taken
 
 
 def _table(

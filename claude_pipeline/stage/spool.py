@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.request_table import RequestTable
-from claude_pipeline.stage.ascending import Ascending
+from claude_pipeline.request_table import BYTES, RequestTable
+from claude_pipeline.stage.ascending import Ascending, Rows
 
 BYTES_MAX = 32 << 30
 FREE_SHARE = 4  # of the free disk, at most one part in so many
@@ -66,8 +65,7 @@ class Spool:
             for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
                 sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
                 ends = offset + np.cumsum(sizes + 1)
-                picked = chosen.below(first + len(batch)) - first
-                if len(picked):
+                for picked in _pieces(chosen.below(first + len(batch)) - first, sizes, BYTES):
                     kept = pa.array(picked)
                     yield RequestTable(
                         picked + first,
@@ -82,7 +80,15 @@ class Spool:
                 first, offset = first + len(batch), int(ends[-1])
 
 
-def _read(file: BinaryIO, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bytes:
+def _pieces(picked: Rows, sizes: Rows, size_bytes: int) -> Iterator[Rows]:
+    """These positions in pieces of at most so many bytes; one that is larger is a piece of its own."""
+    while len(picked):
+        end = max(1, int(np.searchsorted(np.cumsum(sizes[picked]), size_bytes, side="right")))
+        yield picked[:end]
+        picked = picked[end:]
+
+
+def _read(file: BinaryIO, starts: Rows, ends: Rows) -> bytes:
     """These lines, those that stand side by side at once."""
     breaks = np.flatnonzero(starts[1:] != ends[:-1])
     firsts, lasts = np.concatenate(([0], breaks + 1)), np.concatenate((breaks, [len(ends) - 1]))

@@ -26,6 +26,12 @@ def test_tables_hold_at_most_so_many() -> None:
     assert list(tables_of([])) == []
 
 
+def test_a_table_is_full_by_bytes_as_well() -> None:
+    tables = tables_of(make_requests(7, size_bytes=100), size_bytes=250)
+    assert [len(part) for part in tables] == [3, 3, 1]
+    assert [len(part) for part in tables_of(make_requests(2, size_bytes=100), size_bytes=10)] == [1, 1]
+
+
 def test_changed_params_have_their_own_sizes() -> None:
     longer = table(3).slice(1).mapped(lambda params: params + b" ")
     assert longer.sizes.tolist() == [len(request.params) + 1 for request in make_requests(3)[1:]]

@@ -77,3 +77,18 @@ def test_a_spool_that_grows_too_large_is_dropped(tmp_path: Path) -> None:
     assert not (tmp_path / "params.jsonl").exists()
     spool.add([b"more"])
     assert list(tmp_path.iterdir()) == [tmp_path / "plan.parquet"]
+
+
+def test_wide_requests_come_in_small_pieces(tmp_path: Path) -> None:
+    requests = make_requests(6, size_bytes=6_000_000)
+    spool = Spool(tmp_path / "params.jsonl")
+    rows = []
+    for request in requests:
+        spool.add([request.params])
+        rows.append({"row": request.row, "record_id": request.record_id, "fingerprint": request.fingerprint,
+                     "size_bytes": len(request.params)})  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), tmp_path / "plan.parquet")
+    tables = list(spool.tables(tmp_path / "plan.parquet", pieces(range(6), 6)))
+    assert [len(table) for table in tables] == [2, 2, 2]
+    assert told(iter(tables)) == told(tables_of(requests))
+    spool.close()
