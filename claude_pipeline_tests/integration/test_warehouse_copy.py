@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,12 +15,13 @@ from click.testing import CliRunner
 
 from claude_pipeline.cli import cli
 from claude_pipeline.errors import UsageError
-from claude_pipeline.home import sha256_of
+from claude_pipeline.home import Home, sha256_of
+from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.publish import publish
 from claude_pipeline.warehouse import Format, copy_to, format_of
-from claude_pipeline_tests.integration.warehouse_case import ask, opened, publish_every_outcome
+from claude_pipeline_tests.integration.warehouse_case import ask, desk_over, opened, publish_for_many
 
 CONTENTS = {name: f"SELECT * FROM {name} ORDER BY ALL" for name in (
     "notes.results", "notes.latest", "notes.attempts", "notes.dead_letters", "notes.rejected", "notes.quality", "notes.confusion",
@@ -29,10 +31,24 @@ COMMENTS = """SELECT schema_name, table_name, column_name, data_type, comment FR
     WHERE NOT internal ORDER BY ALL"""
 
 
+@pytest.fixture(scope="module")
+def standing(
+    simulator_server: Simulator, simulator_client: BatchClient, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Home, Path]:
+    """A published home, and a copy of what it was: tests rename, damage and publish it again."""
+    folder = tmp_path_factory.mktemp("published")
+    home = publish_for_many(simulator_server, simulator_client, folder)
+    shutil.copytree(home.root, folder / "as-it-was", symlinks=True)
+    return home, folder / "as-it-was"
+
+
 @pytest.fixture
-def published(desk: Desk, simulator: Simulator, tmp_path: Path) -> Desk:
-    publish_every_outcome(desk, simulator, tmp_path)
-    return desk
+def published(standing: tuple[Home, Path], client: BatchClient) -> Iterator[Desk]:
+    home, as_it_was = standing
+    shutil.rmtree(home.root, ignore_errors=True)
+    shutil.copytree(as_it_was, home.root, symlinks=True)
+    with desk_over(home, client) as desk:
+        yield desk
 
 
 def test_a_duckdb_copy_says_the_same_without_the_home(published: Desk, tmp_path: Path) -> None:
@@ -153,7 +169,7 @@ def test_a_copy_that_fails_leaves_the_earlier_one(published: Desk, tmp_path: Pat
     with pytest.raises(duckdb.Error):
         copy_to(published.home, target, format=Format.PARQUET)
     assert (target / "manifest.json").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"home", "notes.jsonl", "copy"}
+    assert {path.name for path in tmp_path.iterdir()} == {"copy"}
 
 
 def test_a_folder_is_there_and_whole_at_any_moment(published: Desk, tmp_path: Path) -> None:

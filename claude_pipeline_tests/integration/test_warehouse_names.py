@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline_tests.factory import workload_over
-from claude_pipeline_tests.integration.warehouse_case import OUTPUT, ask, publish_every_outcome, run
+from claude_pipeline_tests.integration.warehouse_case import OUTPUT, ask, publish_for_many, run
 
 COLUMNS = """SELECT column_name || ' ' || replace(data_type, 'TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ') FROM duckdb_columns()
     WHERE schema_name = '{}' AND table_name = '{}' ORDER BY column_index"""
@@ -82,10 +83,12 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def warehouse(desk: Desk, simulator: Simulator, tmp_path: Path) -> Path:
-    publish_every_outcome(desk, simulator, tmp_path)
-    return desk.home.warehouse
+@pytest.fixture(scope="module")
+def warehouse(
+    simulator_server: Simulator, simulator_client: BatchClient, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Published once, and only read."""
+    return publish_for_many(simulator_server, simulator_client, tmp_path_factory.mktemp("published")).warehouse
 
 
 def test_every_name_and_type_is_the_agreed_one(warehouse: Path) -> None:

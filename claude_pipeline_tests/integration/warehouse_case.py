@@ -9,11 +9,16 @@ from typing import Any
 
 import duckdb
 
+from claude_pipeline.catalog import load
+from claude_pipeline.home import Home
+from claude_pipeline.lane.client import BatchClient
+from claude_pipeline.ledger import Ledger
+from claude_pipeline.settings import Settings
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests import drive
-from claude_pipeline_tests.conftest import BATCH_SECONDS, MovableClock
+from claude_pipeline_tests.conftest import BATCH_SECONDS, SETTLE_SECONDS, MovableClock
 from claude_pipeline_tests.factory import note, workload_over
 
 OUTPUT = {
@@ -47,6 +52,24 @@ def publish_every_outcome(desk: Desk, simulator: Simulator, folder: Path) -> Wor
     )
     run(desk, workload, simulator)
     return workload
+
+
+@contextmanager
+def desk_over(home: Home, client: BatchClient) -> Iterator[Desk]:
+    """A desk in a home that outlives one test; nothing is asked in real time."""
+    with Ledger.open(None, path=home.ledger) as ledger:
+        yield Desk(Settings(home, settle_seconds=SETTLE_SECONDS), ledger, load(), client, MovableClock())
+
+
+def publish_for_many(simulator: Simulator, client: BatchClient, folder: Path) -> Home:
+    """A home with every outcome published, for all tests of a module. Its views name their files by whole paths: it
+    is read where it is, or put there again."""
+    home = Home(folder / "home")
+    home.root.mkdir()
+    simulator.reset()
+    with desk_over(home, client) as desk:
+        publish_every_outcome(desk, simulator, folder)
+    return home
 
 
 @contextmanager
