@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext as Forks
 from pathlib import Path
 
+from claude_pipeline import cli
 from claude_pipeline_tests import drive
 
 # What a run imports late, and each process would anew.
@@ -37,4 +39,13 @@ def driven(file: str, home: str, environment: Mapping[str, str]) -> None:
     drive.main(file, home)
 
 
-__all__ = ["Forks", "driven", "log_of", "make_forks"]
+def commanded(words: Sequence[str], home: str, environment: Mapping[str, str]) -> None:
+    """What such a process does: the command line with these words."""
+    os.environ.update(environment)
+    sys.argv = ["claude-pipeline", *words]
+    with log_of(Path(home)).open("a") as stderr:
+        os.dup2(stderr.fileno(), 2)
+    cli.main()
+
+
+__all__ = ["Forks", "commanded", "driven", "log_of", "make_forks"]

@@ -2,7 +2,7 @@
 
 Each point is read from the code, so that a new one is tested without a word here. The process that
 is killed runs the stages alone, forked from one that has imported them (a new one costs two seconds
-of imports); one test does the same through the command line and Dagster.
+of imports); one test does the same through the command line and Dagster, whose last process is a new one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from claude_pipeline.home import Home
 from claude_pipeline.ledger import Ledger
 from claude_pipeline.simulator import Options, Simulator, running
 from claude_pipeline_tests.factory import attributes, note, token_of, write_dataset
-from claude_pipeline_tests.forks import Forks, driven, log_of, make_forks
+from claude_pipeline_tests.forks import Forks, commanded, driven, log_of, make_forks
 from claude_pipeline_tests.integration.realtime_case import TIER, write_catalog
 
 RECORDS = 60
@@ -71,7 +71,9 @@ CHAIN = [
 
 @pytest.fixture(scope="module")
 def forks() -> Forks:
-    return make_forks()
+    return make_forks(
+        "claude_pipeline.cli.runner", "claude_pipeline.components.compose"
+    )  # of the command line: Dagster
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +113,28 @@ def environment_of(simulator: Simulator, file: Path, crash_at: str, ledger_url: 
     }
 
 
-def start(simulator: Simulator, file: Path, home: Path, *, crash_at: str = "") -> tuple[int, str]:
-    """Exit code and stderr of the command line, in a process of its own."""
-    environment = os.environ | environment_of(simulator, file, crash_at, None)
-    command = ["claude_pipeline.cli", "run", str(file), "--home", str(home), "--poll-seconds", "0.2"]
-    done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True, timeout=90)
+def words_of(file: Path, home: Path) -> list[str]:
+    return ["run", str(file), "--home", str(home), "--poll-seconds", "0.2"]
+
+
+def start(simulator: Simulator, file: Path, home: Path) -> tuple[int, str]:
+    """Exit code and stderr of the command line, in a new process as a person starts it."""
+    environment = os.environ | environment_of(simulator, file, "", None)
+    command = [sys.executable, "-m", "claude_pipeline.cli", *words_of(file, home)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     return done.returncode, done.stderr
+
+
+def fork_command(
+    forks: Forks, simulator: Simulator, file: Path, home: Path, *, crash_at: str
+) -> tuple[int | None, str]:
+    """The same command line in a forked process that is killed."""
+    child = forks.Process(
+        target=commanded, args=(words_of(file, home), str(home), environment_of(simulator, file, crash_at, None))
+    )
+    child.start()
+    child.join(60)
+    return child.exitcode, log_of(home).read_text()
 
 
 def fork(
@@ -175,11 +193,11 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next(
 
 
 def test_one_run_killed_again_and_again_is_finished_by_the_command_line(
-    file: Path, tmp_path: Path, fast_simulator: Simulator
+    forks: Forks, file: Path, tmp_path: Path, fast_simulator: Simulator
 ) -> None:
     home = Home(tmp_path / "home")
     for point in CHAIN:
-        code, stderr = start(fast_simulator, file, home.root, crash_at=point)
+        code, stderr = fork_command(forks, fast_simulator, file, home.root, crash_at=point)
         assert code == -signal.SIGKILL, (point, stderr)
     code, stderr = start(fast_simulator, file, home.root)
     assert code == 0, stderr
