@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.definition.get_closest_marker("both_databases") and "ledger_url" not in given
     if chosen and "ledger_url" in metafunc.fixturenames:
         metafunc.parametrize("ledger_url", DATABASES, indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """What imports left is there until the end: the collector, which would walk it again and again, need not look."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 class MovableClock:
