@@ -17,7 +17,7 @@ from claude_pipeline.result.place import MINE, MergeInput, places_query, unanswe
 from claude_pipeline.result.schema import AFTER_OUTPUT
 
 ROWS_PER_READ = 50_000  # of a query's answer
-_SOURCES = pa.array([None, "duplicate", "reuse"])  # by MINE, DUPLICATE, REUSE
+_SOURCES = (None, "duplicate", "reuse")  # by MINE, DUPLICATE, REUSE
 
 Connect = Callable[[], duckdb.DuckDBPyConnection]
 
@@ -73,7 +73,7 @@ def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
         "outcome": pa.repeat("succeeded", count),
     }
     columns |= {name: answers.column(name) for name in answers.schema.names}
-    columns["answer_source"] = pc.if_else(mine, columns["answer_source"], pc.take(_SOURCES, whose))
+    columns["answer_source"] = pc.if_else(mine, columns["answer_source"], pc.take(pa.array(_SOURCES, pa.string()), whose))
     for name in PAID:  # for this very record, not what the answer cost where it was asked
         if name in places.schema.names:
             columns[name] = places.column(name)
