@@ -73,7 +73,9 @@ def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
         "outcome": pa.repeat("succeeded", count),
     }
     columns |= {name: answers.column(name) for name in answers.schema.names}
-    columns["answer_source"] = pc.if_else(mine, columns["answer_source"], pc.take(pa.array(_SOURCES, pa.string()), whose))
+    columns["answer_source"] = pc.if_else(
+        mine, columns["answer_source"], pc.take(pa.array(_SOURCES, pa.string()), whose)
+    )
     for name in PAID:  # for this very record, not what the answer cost where it was asked
         if name in places.schema.names:
             columns[name] = places.column(name)

@@ -40,8 +40,10 @@ class Spool:
         """The params of the next requests."""
         if not self.is_whole:
             return
-        if lines:
-            self._left -= self._file.write(b"\n".join([*lines, b""]))
+        try:
+            self._left -= self._file.write(b"\n".join([*lines, b""])) if lines else 0
+        except OSError:  # the disk is full after all: chunks may still have room
+            self._left = -1
         if self._left < 0:
             self.close()
 

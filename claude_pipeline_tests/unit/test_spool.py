@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_a_spool_that_grows_too_large_is_dropped(tmp_path: Path) -> None:
     assert not (tmp_path / "params.jsonl").exists()
     spool.add([b"more"])
     assert list(tmp_path.iterdir()) == [tmp_path / "plan.parquet"]
+
+
+def test_a_spool_for_which_the_disk_has_no_room_is_dropped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "params.jsonl")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, usual[1]))
+    try:
+        spool.add([b"x" * 2_000_000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert not spool.is_whole
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wide_requests_come_in_small_pieces(tmp_path: Path) -> None:
