@@ -22,6 +22,7 @@ from claude_pipeline_tests.factory import attributes, note, write_dataset
 from claude_pipeline_tests.integration.realtime_case import TIER, fast_options, write_catalog
 
 RECORDS = 60
+HANG_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_interrupted_it_ends_in_good_order_and_pays_nothing_twice(simulator: Sim
 
 
 def test_interrupted_again_it_ends_at_once(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.faults.add(kind="hang_after", endpoint="messages", seconds=20, after=6, count=4)
+    simulator.faults.add(kind="hang_after", endpoint="messages", seconds=HANG_SECONDS, after=6, count=4)
     file = workload_file(tmp_path)
     process = start(simulator, file, tmp_path)
     until(lambda: answered(simulator) >= 8 or process.poll() is not None, "some answers")
@@ -106,7 +107,8 @@ def test_interrupted_again_it_ends_at_once(simulator: Simulator, tmp_path: Path)
     process.send_signal(signal.SIGINT)
     code, said = ended(process)
     assert code == 4, said
-    assert time.monotonic() - began < 5
+    # It waited for no answer; a process takes its time to go down.
+    assert time.monotonic() - began < HANG_SECONDS * 3 / 4
     simulator.faults.clear()
     code, said = ended(start(simulator, file, tmp_path))
     assert code == 0, said
