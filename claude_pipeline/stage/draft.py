@@ -18,10 +18,10 @@ from claude_pipeline.stage.check import check_conditions
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
-from claude_pipeline.stage.known import known_of, shape_of
+from claude_pipeline.stage.known import known_of
 from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import maker_of
-from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
+from claude_pipeline.stage.plan_file import about_of, refuse_too_many, write_plan
 from claude_pipeline.stage.prepare import Prepared, asked_before
 from claude_pipeline.workload import Workload
 
@@ -50,11 +50,9 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, records)
         maker, fit = maker_of(desk, workload, records), fit_of(desk, workload)
-        shape = shape_of(workload, maker.prompt.columns, fit)
-        with known_of(desk, workload, maker.prompt.columns, shape) as earlier:
-            rejected = write_plan(
-                records, maker, plan, workload, fit=fit, origin=taken.origin, known=earlier, shape=shape
-            )
+        columns, about = maker.prompt.columns, about_of(workload)
+        with known_of(desk, workload, records, columns, about=about, most_bytes=fit.surely_bytes) as earlier:
+            rejected = write_plan(records, maker, plan, workload, fit=fit, origin=taken.origin, known=earlier)
         refuse_too_many(plan, rejected, taken.records, workload)
         known = _same(desk, workload, partition, taken.digest)
         own = desk.ledger.chunks(workload.name, snapshot=known.id) if known is not None else []

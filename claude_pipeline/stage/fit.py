@@ -23,10 +23,14 @@ class Fit:
     bytes_max: int
     contexts: Mapping[str, int]
 
+    @property
+    def surely_bytes(self) -> int:
+        """A request of at most so many bytes of params fits, whatever its model."""
+        return min([self.bytes_max, *(context * BYTES_PER_TOKEN_MOST for context in self.contexts.values())])
+
     def all_fit(self, requests: Iterable[Request]) -> bool:
         """Whether each of them surely fits."""
-        least = min([self.bytes_max, *(context * BYTES_PER_TOKEN_MOST for context in self.contexts.values())])
-        return max([len(request.params) for request in requests], default=0) <= least
+        return max([len(request.params) for request in requests], default=0) <= self.surely_bytes
 
     def checked(self, made: Request | Rejection) -> Request | Rejection:
         """The request where it fits, else why it does not."""

@@ -2,32 +2,28 @@
 
 A nightly snapshot of a table that hardly changes would else be rendered anew each night for the same fingerprints. A
 record counts as unchanged where it stands in the same row as in the newest planned snapshot, and its id and all columns
-that the prompt prints are equal. The plans must be of the same question (`shape_of`), and what nothing here could
-foresee is noticed all the same: the first records are always rendered, and where a fingerprint of one that has not
-changed differs, nothing is known.
+that the prompt prints are equal. The plans must be about the same question, of the same model, and of records with the
+same columns; and what nothing here could foresee is noticed all the same: the first records are always rendered, and
+where a fingerprint of one that has not changed differs, nothing is known.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset import Records
+from claude_pipeline.dataset import Records, columns_of
 from claude_pipeline.home import sha256_of
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
-
-SHAPE_KEY = b"shape"  # in a plan's metadata
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,10 @@ def agree(plan: pa.Table, unchanged: Unchanged) -> bool:
 class Known:
     """An earlier snapshot with its plan, walked along with a new one."""
 
-    def __init__(self, earlier: Records, plan: Path, columns: Sequence[str]) -> None:
+    def __init__(self, earlier: Records, plan: Path, columns: Sequence[str], *, model: str, most_bytes: int) -> None:
+        """`model` is asked first now, and a request of at most `most_bytes` surely fits."""
         self._earlier, self._columns = earlier, list(columns)
+        self._model, self._most_bytes = model, most_bytes
         self._plan = _Rows(plan)
         self._group, self._table = -1, pa.table({})
 
@@ -59,7 +57,7 @@ class Known:
             return None
         span = records.spans[group]
         plan = self._plan.slice(span.first, span.rows)
-        return None if plan.column("fingerprint").null_count else plan
+        return plan if self._holds(plan).all() else None
 
     def of(self, batch: pa.RecordBatch, first: int) -> Unchanged | None:
         """Of records of the new snapshot that begin at row `first`; None where none is known."""
@@ -69,10 +67,16 @@ class Known:
         count = before.num_rows
         plan = self._plan.slice(first, count)
         mask = np.zeros(batch.num_rows, np.bool_)
-        mask[:count] = np.asarray(pc.is_valid(plan.column("fingerprint")))
+        mask[:count] = self._holds(plan)
         for name in self._columns:
             mask[:count] &= _same(batch.column(name).slice(0, count), before.column(name).combine_chunks())
         return Unchanged(mask, plan) if mask.any() else None
+
+    def _holds(self, plan: pa.Table) -> npt.NDArray[np.bool_]:
+        """Which rows of the earlier plan hold still, where their records have not changed: those that were asked."""
+        asks = pc.equal(plan.column("model"), self._model)
+        fits = pc.less_equal(plan.column("size_bytes"), self._most_bytes)
+        return np.asarray(pc.fill_null(pc.and_(asks, fits), False))
 
     def _before(self, first: int, rows: int) -> pa.Table | None:
         """Those rows of the earlier snapshot, as far as it goes."""
@@ -119,36 +123,33 @@ class _Rows:
         return pa.Table.from_batches(self._held).slice(first - self._first, count)
 
 
-def shape_of(workload: Workload, columns: Sequence[str], limits: object) -> str:
-    """Changes with whatever else than a record may decide on its row in a plan: any field of the workload, its template,
-    the columns that are printed, the `limits` that a request must keep."""
-    parts = [workload.model_dump_json(), workload.template(), list(columns), repr(limits)]
-    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
-
-
 @contextmanager
-def known_of(desk: Desk, workload: Workload, columns: Sequence[str], shape: str) -> Iterator[Known | None]:
-    """What the newest planned snapshot knows; None where its plan is of another shape, or a file is not what it was."""
+def known_of(
+    desk: Desk,
+    workload: Workload,
+    records: Path,
+    columns: Sequence[str],
+    *,
+    about: Mapping[bytes, bytes],
+    most_bytes: int,
+) -> Iterator[Known | None]:
+    """What the newest planned snapshot knows of `records`, whose `columns` are printed.
+
+    None where its plan is `about` another question, its records have other columns, or a file is not what it was.
+    """
     earlier = next((s for s in reversed(desk.ledger.snapshots(workload.name)) if s.plan_path is not None), None)
     if earlier is None or earlier.plan_path is None or workload.route is not None:  # a route may look at any column
         yield None
         return
-    records, plan = desk.path(earlier.path), desk.path(earlier.plan_path)
-    if not _has_shape(plan, shape) or sha256_of(plan) != earlier.plan_sha256:
+    before, plan = desk.path(earlier.path), desk.path(earlier.plan_path)
+    if not plan.exists() or not before.exists() or pq.read_schema(plan).metadata != about:
         yield None
         return
-    if not records.exists() or sha256_of(records) != earlier.digest:
+    if sha256_of(plan) != earlier.plan_sha256 or sha256_of(before) != earlier.digest:
         yield None
         return
-    with Records(records) as opened:
+    with Records(before) as opened:
         names = ["record_id", *(name for name in columns if name != "record_id")]
-        comparable = all(
-            name in opened.schema.names and not pa.types.is_nested(opened.schema.field(name).type) for name in names
-        )
-        yield Known(opened, plan, names) if comparable else None
-
-
-def _has_shape(plan: Path, shape: str) -> bool:
-    if not plan.exists():
-        return False
-    return (pq.read_schema(plan).metadata or {}).get(SHAPE_KEY) == shape.encode()
+        printed = [opened.schema.field(name).type for name in names if name in opened.schema.names]
+        comparable = columns_of(before) == columns_of(records) and not any(map(pa.types.is_nested, printed))
+        yield Known(opened, plan, names, model=workload.models[0], most_bytes=most_bytes) if comparable else None

@@ -19,7 +19,7 @@ from claude_pipeline.garbage import no_search
 from claude_pipeline.progress import told
 from claude_pipeline.request import Rejection, Request
 from claude_pipeline.stage.fit import Fit
-from claude_pipeline.stage.known import SHAPE_KEY, Known, Unchanged, agree
+from claude_pipeline.stage.known import Known, Unchanged, agree
 from claude_pipeline.stage.question import metadata_of
 from claude_pipeline.stage.render import BATCH_ROWS, Maker, columns_for, made_of
 from claude_pipeline.stage.spool import Spool
@@ -52,24 +52,17 @@ def write_plan(
     origin: Origin,
     spool: Spool | None = None,
     known: Known | None = None,
-    shape: str = "",
 ) -> int:
     """Write one row per record; returns how many cannot become a request. Their details say where they came from.
 
-    With a `spool`, the params of all others go into it. What is `known` of an earlier plan of this `shape` is taken from
-    it, but without a spool, which needs the params.
+    With a `spool`, the params of all others go into it. What is `known` of an earlier plan is taken from it, but
+    without a spool, which needs the params.
 
     Raises:
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
     """
-    # A plan with another max_tokens is another plan, though its questions are the same.
-    about = {
-        b"max_tokens": str(workload.max_tokens).encode(),
-        TEMPLATE_KEY: template_digest(workload).encode(),
-        SHAPE_KEY: shape.encode(),
-    } | metadata_of(workload)
     with Records(records) as opened, pq.ParquetWriter(
-        path, PLAN.with_metadata(about), compression="zstd", write_page_checksum=True
+        path, PLAN.with_metadata(about_of(workload)), compression="zstd", write_page_checksum=True
     ) as writer:  # fmt: skip
         refusals = _Refusals(workload, fit, origin, total=opened.count)
         planner = _Planner(maker, refusals, origin, spool, known if spool is None and not origin.faults else None)
@@ -80,6 +73,14 @@ def write_plan(
             writer.write_table(rows.cast(PLAN), row_group_size=span.rows)
             told("rendering", span.first + span.rows, total=opened.count, unit="records")
     return refusals.rejected
+
+
+def about_of(workload: Workload) -> dict[bytes, bytes]:
+    """A plan's metadata. One with another max_tokens is another plan, though its questions are the same."""
+    return {
+        b"max_tokens": str(workload.max_tokens).encode(),
+        TEMPLATE_KEY: template_digest(workload).encode(),
+    } | metadata_of(workload)
 
 
 class _Planner:

@@ -27,11 +27,11 @@ from claude_pipeline.stage.check import check_conditions, check_model
 from claude_pipeline.stage.decide import decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
-from claude_pipeline.stage.known import known_of, shape_of
+from claude_pipeline.stage.known import known_of
 from claude_pipeline.stage.load import load
 from claude_pipeline.stage.mix import cut_each, maker_of
 from claude_pipeline.stage.pilot import check_pilot, keep_sample
-from claude_pipeline.stage.plan_file import refuse_too_many, write_plan
+from claude_pipeline.stage.plan_file import about_of, refuse_too_many, write_plan
 from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
 
@@ -123,12 +123,13 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
     number = snapshot.plan_number + 1
     plan = desk.home.requests(workload.name, snapshot.id, f"plan-{number}.parquet")
     fit = fit_of(desk, workload)
-    shape = shape_of(workload, maker.prompt.columns, fit)
+    columns = maker.prompt.columns
     with _spool(desk, workload, snapshot) as spool:
-        with written(plan) as temporary, known_of(desk, workload, maker.prompt.columns, shape) as known:
-            rejected = write_plan(
-                records, maker, temporary, workload, fit=fit, origin=origin, spool=spool, known=known, shape=shape
-            )
+        with (
+            written(plan) as temporary,
+            known_of(desk, workload, records, columns, about=about_of(workload), most_bytes=fit.surely_bytes) as known,
+        ):
+            rejected = write_plan(records, maker, temporary, workload, fit=fit, origin=origin, spool=spool, known=known)
             digest = sha256_of(temporary)
             unchanged = digest == snapshot.plan_sha256 and pilot == snapshot.pilot
             refuse_too_many(temporary, rejected, snapshot.records, workload)
