@@ -166,20 +166,7 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
 
     @dg.op(name=f"{name}__submitted", out=dg.Out(is_required=False), description="Say what was sent.")
     def submitted(context: dg.OpExecutionContext, desk: DeskResource, slices: list) -> Iterator[Any]:  # type: ignore[type-arg]
-        sent, count = sum(s["sent"] for s in slices), sum(s["requests"] for s in slices)
-        context.log.info(f"{sent} batches created, {count:,} requests")
-        for outcome in ("doubtful", "held", "failed"):
-            for sentence in first_of([sentence for s in slices for sentence in s[outcome]]):
-                context.log.warning(f"{outcome}: {sentence}")
-        mark_run(context, run_tags(workload, batches=[batch for s in slices for batch in s["batches"]]))
-        if any(s["held"] or s["released"] for s in slices):
-            with told_plainly(), desk.open() as d:
-                _say_budget(context, d, workload)
-        for waiting in {s["waiting"] for s in slices if s["waiting"]}:
-            context.log.info(f"the rest waits: {waiting}")
-        refused = [sentence for s in slices for sentence in s["failed"]]
-        if refused and asked_keys(context) is not None:
-            raise dg.Failure(f"{len(refused)} chunks were refused: {refused[0]}", allow_retries=False)
+        _say_submitted(context, desk, workload, slices)
         # Each chunk logged its own event; an output would mark every key of a range as materialized.
         yield from ()
 
@@ -207,6 +194,26 @@ def _batches(workload: Workload) -> tuple[dg.AssetsDefinition, dg.JobDefinition]
         submitted(plan().map(submit_slice).collect())
 
     return asset, submit_job
+
+
+def _say_submitted(
+    context: dg.OpExecutionContext, desk: DeskResource, workload: Workload, slices: Sequence[dict[str, Any]]
+) -> None:
+    """In the run's log and its tags. Raises Failure where chunks that a person asked for were refused."""
+    sent, count = sum(s["sent"] for s in slices), sum(s["requests"] for s in slices)
+    context.log.info(f"{sent} batches created, {count:,} requests")
+    for outcome in ("doubtful", "held", "failed"):
+        for sentence in first_of([sentence for s in slices for sentence in s[outcome]]):
+            context.log.warning(f"{outcome}: {sentence}")
+    mark_run(context, run_tags(workload, batches=[batch for s in slices for batch in s["batches"]]))
+    if any(s["held"] or s["released"] for s in slices):
+        with told_plainly(), desk.open() as d:
+            _say_budget(context, d, workload)
+    for waiting in {s["waiting"] for s in slices if s["waiting"]}:
+        context.log.info(f"the rest waits: {waiting}")
+    refused = [sentence for s in slices for sentence in s["failed"]]
+    if refused and asked_keys(context) is not None:
+        raise dg.Failure(f"{len(refused)} chunks were refused: {refused[0]}", allow_retries=False)
 
 
 def _send_slice(

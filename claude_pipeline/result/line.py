@@ -1,8 +1,8 @@
 """One raw result line: as the API documents it, decoded straight into its few fields that are kept; else whatever can be
 read of it.
 
-A line of the documented shape takes a tenth of the time that building a row took when each value was looked at. Where
-one value is of another shape (a count that is a text, an error that is no object, half a character) the same fields are
+A line of the documented shape takes a third of the time that a dict of everything in it takes (1.2 of 3.7 us, 2026-11-26,
+0.77 KB). Where one value is of another shape (a count that is a text, an error that is no object, half a character) the same fields are
 taken from the line's JSON one by one, and what cannot be read is left out: that costs no other record its answer.
 """
 
@@ -37,16 +37,22 @@ class Reported(msgspec.Struct, gc=False):
     cache_read_input_tokens: _Count | None = None
     cache_creation: CacheCreation | None = None
     inference_geo: str | None = None
-    is_sound: bool = True  # False: something in it was no count; half a usage has no price
 
     def billed(self) -> Usage | None:
         """By class of price; None where that cannot be told."""
         fresh, out = self.input_tokens, self.output_tokens
         writes, reads = self.cache_creation_input_tokens or 0, self.cache_read_input_tokens or 0
         hour = (self.cache_creation.ephemeral_1h_input_tokens or 0) if self.cache_creation is not None else 0
-        if fresh is None or out is None or hour > writes or not self.is_sound:
+        if fresh is None or out is None or hour > writes:
             return None
         return Usage(fresh, out, writes - hour, hour, reads)
+
+
+class Unsound(Reported, gc=False):
+    """A usage in which something was no count: half of it has no price. No line is decoded into this."""
+
+    def billed(self) -> Usage | None:
+        return None
 
 
 class Block(msgspec.Struct, gc=False):
@@ -167,15 +173,10 @@ def _reported(usage: Mapping[str, Any]) -> Reported:
         and isinstance(geo, str | None)
     )
     fresh, out, writes, reads = map(tokens_of, sent)
-    return Reported(
-        fresh,
-        out,
-        writes,
-        reads,
-        CacheCreation(tokens_of(hour)),
-        geo if isinstance(geo, str) else None,
-        is_sound,
-    )
+    kind = Reported if is_sound else Unsound
+    return kind(
+        fresh, out, writes, reads, CacheCreation(tokens_of(hour)), geo if isinstance(geo, str) else None
+    )  # fmt: skip
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -3,8 +3,8 @@
 A nightly snapshot of a table that hardly changes would else be rendered anew each night for the same fingerprints. A
 record counts as unchanged where it stands in the same row as in the newest planned snapshot, and its id and all columns
 that the prompt prints are equal. The plans must be about the same question, of the same model, and of records with the
-same columns; and what nothing here could foresee is noticed all the same: the first records are always rendered, and
-where a fingerprint of one that has not changed differs, nothing is known.
+same columns; and what nothing here could foresee is noticed all the same: the first batch that holds some of them is
+rendered, and where a fingerprint of one that has not changed differs, nothing is known.
 """
 
 from __future__ import annotations

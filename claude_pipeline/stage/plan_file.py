@@ -91,11 +91,12 @@ class _Planner:
     ) -> None:
         self._maker, self._refusals, self._origin = maker, refusals, origin
         self._spool, self._known = spool, known
+        self._is_confirmed = False  # what is known: some of it was rendered all the same, and is what it was
 
     def rows(self, records: Records, group: int) -> list[pa.Table]:
         """In the columns of PLAN. Raises as `write_plan`."""
         span = records.spans[group]
-        plan = self._known.group(records, group) if self._known is not None and group else None
+        plan = self._known.group(records, group) if self._known is not None and self._is_confirmed else None
         if plan is not None:
             self._refusals.seen += span.rows
             return [plan]
@@ -104,9 +105,10 @@ class _Planner:
             unchanged = self._known.of(batch, first) if self._known is not None else None
             if unchanged is None:
                 tables.append(self._made(batch, range(first, first + batch.num_rows)))
-            elif first == 0:  # they are rendered all the same, to see that nothing else has changed
-                tables.append(self._made(batch, range(batch.num_rows)))
-                if not agree(tables[0], unchanged):
+            elif not self._is_confirmed:  # they are rendered all the same, to see that nothing else has changed
+                tables.append(self._made(batch, range(first, first + batch.num_rows)))
+                self._is_confirmed = agree(tables[-1], unchanged)
+                if not self._is_confirmed:
                     self._known = None
             else:
                 tables.append(self._mixed(batch, first, unchanged))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import pytest
 
 from claude_pipeline.controller import Kind, decide, describe, survey
 from claude_pipeline.errors import AccountStopped, KeyRefused
-from claude_pipeline.home import Home
 from claude_pipeline.lane.access import connect
 from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.ledger import Ledger
-from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import collect, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
@@ -322,22 +320,6 @@ def test_lines_that_met_the_stop_cost_no_round(
 
 
 # Through the command line, by real clocks.
-
-
-@pytest.fixture
-def quick(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """A simulator in which a batch takes a third of a second, and the environment to reach it."""
-    with running(Options(speed=600, batch_seconds=(200, 200), seed=3)) as simulator:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", simulator.api_key)
-        monkeypatch.setenv("CLAUDE_PIPELINE_HOME", str(home.root))
-        monkeypatch.setenv("CLAUDE_PIPELINE_SETTLE_SECONDS", "0.2")
-        yield simulator
-
-
-@pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    return CommandLine(capsys, monkeypatch)
 
 
 def test_a_run_collects_what_is_at_the_api_then_ends_with_the_stop(

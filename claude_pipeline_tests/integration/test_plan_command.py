@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,11 @@ import yaml
 
 from claude_pipeline.catalog import load
 from claude_pipeline.home import Home
-from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.simulator import Simulator
 from claude_pipeline_tests.integration.command_case import CommandLine, workload_file
 
 
-@pytest.fixture
-def simulated(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with running(Options(speed=600, batch_seconds=(200, 200), seed=3)) as simulator:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", simulator.api_key)
-        monkeypatch.setenv("CLAUDE_PIPELINE_HOME", str(home.root))
-        monkeypatch.setenv("CLAUDE_PIPELINE_SETTLE_SECONDS", "0.2")
-        yield simulator
-
-
-@pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    return CommandLine(capsys, monkeypatch)
-
-
-def test_a_plan_reads_like_an_offer(simulated: Simulator, line: CommandLine, tmp_path: Path) -> None:
+def test_a_plan_reads_like_an_offer(quick: Simulator, line: CommandLine, tmp_path: Path) -> None:
     said = line("plan", str(workload_file(tmp_path, records=40)))
 
     assert (said.code, said.err) == (0, "")
@@ -40,7 +24,7 @@ def test_a_plan_reads_like_an_offer(simulated: Simulator, line: CommandLine, tmp
                   "Alternatives", "claude-haiku-5-5 *", "claude-sonnet-5-5", "Send it in the batch lane",
                   "batch (lane: auto): half the price, and in time: about 1 h, 24 h left"):  # fmt: skip
         assert words in said.out
-    assert simulated.invoice()["accepted_requests"] == 0
+    assert quick.invoice()["accepted_requests"] == 0
 
 
 LANES: list[Any] = [
@@ -55,7 +39,7 @@ LANES: list[Any] = [
 
 @pytest.mark.parametrize(("changes", "lane", "why"), LANES)
 def test_a_plan_says_which_lane_would_be_used_and_why(
-    changes: dict[str, Any], lane: str, why: str, simulated: Simulator, line: CommandLine, tmp_path: Path
+    changes: dict[str, Any], lane: str, why: str, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     found = json.loads(line("plan", str(workload_file(tmp_path, **changes)), "--json", "--offline").out)
     assert (found["lane"], why in found["lane_why"]) == (lane, True), found["lane_why"]
@@ -64,18 +48,18 @@ def test_a_plan_says_which_lane_would_be_used_and_why(
 
 @pytest.mark.parametrize("budget_usd", [None, 0.0005])
 def test_a_run_uses_the_lane_that_was_planned(
-    budget_usd: float | None, simulated: Simulator, line: CommandLine, tmp_path: Path
+    budget_usd: float | None, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     file = str(workload_file(tmp_path, deadline_hours=0.5, budget_usd=budget_usd))
     found = json.loads(line("plan", file, "--json", "--offline").out)
     line("run", file, "--poll-seconds", "0.1", "--quiet")
-    invoice = simulated.invoice()
+    invoice = quick.invoice()
     used = "realtime" if invoice["messages"]["succeeded"] else "batch"
     assert found["lane"] == used == ("batch" if budget_usd else "realtime")
     assert float(invoice["total_usd"]) <= found["reserve_usd"]
 
 
-def test_the_worst_case_is_that_of_the_lane(simulated: Simulator, line: CommandLine, tmp_path: Path) -> None:
+def test_the_worst_case_is_that_of_the_lane(quick: Simulator, line: CommandLine, tmp_path: Path) -> None:
     worst = [
         json.loads(line("plan", str(workload_file(tmp_path, lane=lane)), "--json", "--offline").out)["reserve_usd"]
         for lane in ("batch", "realtime")
@@ -83,7 +67,7 @@ def test_the_worst_case_is_that_of_the_lane(simulated: Simulator, line: CommandL
     assert worst[1] == pytest.approx(2 * worst[0])
 
 
-def test_the_json_of_a_plan_has_the_same_content(simulated: Simulator, line: CommandLine, tmp_path: Path) -> None:
+def test_the_json_of_a_plan_has_the_same_content(quick: Simulator, line: CommandLine, tmp_path: Path) -> None:
     said = line("plan", str(workload_file(tmp_path)), "--json", "--offline", "--tier", "Scale")
     found = json.loads(said.out)
     assert (said.code, found["requests"], found["chunks"], found["tier"], found["deadline"]) == (
@@ -96,7 +80,7 @@ def test_the_json_of_a_plan_has_the_same_content(simulated: Simulator, line: Com
     assert found["input_tokens"]["method"] == "characters"
     assert found["next_tier"]["name"] == "custom"
     assert {a["tier"] for a in found["alternatives"]} == {"start", "build", "scale"}
-    assert simulated.invoice()["calls"] == {}
+    assert quick.invoice()["calls"] == {}
 
 
 def test_a_plan_needs_no_key(home: Home, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +102,15 @@ def test_a_plan_needs_no_key(home: Home, line: CommandLine, tmp_path: Path, monk
     ],
 )
 def test_what_is_not_known_is_said_before_anything_is_sent(
-    changes: dict[str, str], words: tuple[str, ...], says: str, simulated: Simulator, line: CommandLine, tmp_path: Path
+    changes: dict[str, str], words: tuple[str, ...], says: str, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     said = line("plan", str(workload_file(tmp_path, **changes)), *words)
     assert (said.code, says in said.last) == (2, True)
-    assert simulated.invoice()["calls"] == {}
+    assert quick.invoice()["calls"] == {}
 
 
 def test_a_deprecated_model_warns_in_plan_run_and_asset(
-    simulated: Simulator, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home
+    quick: Simulator, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home
 ) -> None:
     # A model of our own, so that no day of the calendar changes the test.
     own = tmp_path / "catalog.yaml"
@@ -157,7 +141,7 @@ def test_a_deprecated_model_warns_in_plan_run_and_asset(
 
 
 def test_the_asset_shows_the_plan_and_numbers_that_plot(
-    simulated: Simulator, line: CommandLine, tmp_path: Path, home: Home
+    quick: Simulator, line: CommandLine, tmp_path: Path, home: Home
 ) -> None:
     line("run", str(workload_file(tmp_path)), "--poll-seconds", "0.1", "--quiet")
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
@@ -169,7 +153,7 @@ def test_the_asset_shows_the_plan_and_numbers_that_plot(
     assert r"| claude-haiku-5-5 \* | batch |" in str(metadata["plan"].value)
     assert metadata["planned_requests"].value == 20
     assert isinstance(metadata["planned_cost_usd"], dg.FloatMetadataValue)
-    assert "count_tokens" not in simulated.invoice()["calls"]
+    assert "count_tokens" not in quick.invoice()["calls"]
 
 
 # catalog
@@ -194,7 +178,7 @@ def test_the_catalog_shows_each_value_with_source_and_day(home: Home, line: Comm
 
 
 def test_refresh_says_what_differs_and_changes_nothing_by_itself(
-    simulated: Simulator, line: CommandLine, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Simulator, line: CommandLine, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(

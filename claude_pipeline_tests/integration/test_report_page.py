@@ -1,4 +1,4 @@
-"""Reports over real, simulated runs: errors, labels, two snapshots, two models, texts that mean harm."""
+"""Reports over real, quick runs: errors, labels, two snapshots, two models, texts that mean harm."""
 
 from __future__ import annotations
 
@@ -44,11 +44,6 @@ SCHEMA = {
 @pytest.fixture
 def run(desk: Desk, simulator: Simulator, clock: MovableClock) -> Run:
     return runner(desk, simulator, clock)
-
-
-@pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    return CommandLine(capsys, monkeypatch)
 
 
 def rows(count: int = RECORDS) -> list[dict[str, Any]]:

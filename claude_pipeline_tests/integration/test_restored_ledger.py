@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from claude_pipeline.errors import LedgerOutdated
 from claude_pipeline.home import Home
 from claude_pipeline.lane.client import Accepted
 from claude_pipeline.ledger import Ledger
-from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.backup import backup
 from claude_pipeline.stage.cancel import cancel
 from claude_pipeline.stage.desk import Desk
@@ -360,16 +360,6 @@ def test_a_canceled_or_retried_chunk_that_was_sent_before_is_remembered(
 
 
 # Through the command line.
-
-
-@pytest.fixture
-def quick(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with running(Options(speed=600, batch_seconds=(200, 200), seed=3)) as simulator:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", simulator.api_key)
-        monkeypatch.setenv("CLAUDE_PIPELINE_HOME", str(home.root))
-        monkeypatch.setenv("CLAUDE_PIPELINE_SETTLE_SECONDS", "0.2")
-        yield simulator
 
 
 def test_backup_restore_rebuild_as_a_person_does_it(

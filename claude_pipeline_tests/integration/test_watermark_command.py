@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_pipeline.home import Home
-from claude_pipeline.simulator import Options, Simulator, running
+from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import open_desk
 from claude_pipeline.workload_file import read_workload
 from claude_pipeline_tests import drive
@@ -23,53 +21,38 @@ TABLE: list[dict[str, Any]] = [{**note(n), "at": f"2025-11-01 10:{n:02d}"} for n
 
 
 @pytest.fixture
-def simulated(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with running(Options(speed=600, batch_seconds=(200, 200), seed=3)) as simulator:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", simulator.api_key)
-        monkeypatch.setenv("CLAUDE_PIPELINE_HOME", str(home.root))
-        monkeypatch.setenv("CLAUDE_PIPELINE_SETTLE_SECONDS", "0.2")
-        yield simulator
-
-
-@pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    return CommandLine(capsys, monkeypatch)
-
-
-@pytest.fixture
-def file(simulated: Simulator, tmp_path: Path) -> Path:
+def file(quick: Simulator, tmp_path: Path) -> Path:
     """A workload whose first 20 records were answered yesterday."""
     file = workload_file(tmp_path, dataset={"path": "notes.jsonl", "id": "id", "watermark": "at"})
     write_dataset(tmp_path / "notes.jsonl", TABLE[:20])
     with open_desk() as desk:
         drive.run(desk, read_workload(file), lambda: time.sleep(0.05), partition=YESTERDAY)
-    assert simulated.invoice()["billed_requests"] == 20
+    assert quick.invoice()["billed_requests"] == 20
     return file
 
 
 def test_a_plan_and_a_run_are_about_the_new_records(
-    file: Path, simulated: Simulator, line: CommandLine, tmp_path: Path
+    file: Path, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     write_dataset(tmp_path / "notes.jsonl", TABLE)
     assert "5 in 1 chunk" in line("plan", str(file), "--offline").out
     assert json.loads(line("plan", str(file), "--json", "--offline").out)["records"] == 5
     said = line("run", str(file), "--poll-seconds", "0.1", "--quiet")
-    assert (said.code, simulated.invoice()["billed_requests"]) == (0, 25)
+    assert (said.code, quick.invoice()["billed_requests"]) == (0, 25)
     assert json.loads(line("plan", str(file), "--json", "--offline").out)["records"] == 5  # of the same partition
 
 
-def test_a_day_without_anything_new_runs_to_its_end(file: Path, simulated: Simulator, line: CommandLine) -> None:
+def test_a_day_without_anything_new_runs_to_its_end(file: Path, quick: Simulator, line: CommandLine) -> None:
     assert json.loads(line("plan", str(file), "--json", "--offline").out)["records"] == 0
     said = line("run", str(file), "--poll-seconds", "0.1", "--quiet")
-    assert (said.code, simulated.invoice()["billed_requests"]) == (0, 20), said.err
+    assert (said.code, quick.invoice()["billed_requests"]) == (0, 20), said.err
     assert line("status").code == 0
     report = line("report", str(file))
     assert report.code == 0, report.err
 
 
 def test_a_report_does_not_take_old_records_for_lost_ones(
-    file: Path, simulated: Simulator, line: CommandLine, tmp_path: Path
+    file: Path, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     with open_desk() as desk:  # a night without anything new between them: nothing to compare with
         drive.run(desk, read_workload(file), lambda: time.sleep(0.05), partition="2026-01-02")
@@ -82,7 +65,7 @@ def test_a_report_does_not_take_old_records_for_lost_ones(
 
 
 def test_a_watermark_that_does_not_grow_is_refused_in_one_sentence(
-    file: Path, simulated: Simulator, line: CommandLine, tmp_path: Path
+    file: Path, quick: Simulator, line: CommandLine, tmp_path: Path
 ) -> None:
     write_dataset(tmp_path / "notes.jsonl", [*TABLE, {**note(25), "at": "1.11.2025 11:00"}])
     said = line("plan", str(file), "--offline")

@@ -143,6 +143,14 @@ def test_where_all_is_asked_otherwise_nothing_is_known(tmp_path: Path) -> None:
     assert both(tmp_path, rows, rows, later=other) == list(range(12))
 
 
+def test_nothing_is_known_before_some_record_was_rendered_to_see(tmp_path: Path) -> None:
+    before = [row(n) for n in range(16)]
+    after = [row(n, text="another") if n < 6 else row(n) for n in range(16)]
+    assert both(tmp_path, before, after) == [0, 1, 2, 3, 4, 5, 6, 7]
+    other = make_workload(prompt="Now: {{ text }} {{ stars }}")
+    assert both(tmp_path, before, after, later=other) == list(range(16))
+
+
 STORIES = st.lists(st.sampled_from(["keep", "text", "other", "id", "drop", "insert", "null"]), max_size=30)
 
 

@@ -114,6 +114,11 @@ def test_a_succeeded_line_fills_its_row(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_name_that_is_ours_alone_means_nothing_in_a_line(tmp_path: Path) -> None:
+    row = only(tmp_path, succeeded(usage={**USAGE, "is_sound": False}))
+    assert row["cost_usd"] == 500 / 1e10
+
+
 LOW_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
 ERRORS: list[Any] = [
     *(pytest.param(errored(kind), "errored", kind, "permanent", id=kind)
