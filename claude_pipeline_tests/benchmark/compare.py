@@ -12,6 +12,8 @@ from pathlib import Path
 
 import orjson
 
+from claude_pipeline.home import Home
+from claude_pipeline.ledger import Ledger
 from claude_pipeline_tests.benchmark.batch_api import running
 from claude_pipeline_tests.benchmark.process import Figure, measured
 from claude_pipeline_tests.benchmark.records import PROMPT, write_records
@@ -109,8 +111,18 @@ def one(work: str, root: Path, records: Path, size: int, chunk: int, *, again: b
             source.unlink()
             write_records(source, size, changed=min(CHANGED, size))
             figure = measured("journey", workload, home, base_url=base_url)
+            _check_sent(home, min(CHANGED, size))
             figures.append(Figure(**{**vars(_right(figure, size)), "work": AGAIN}))
         return figures
+
+
+def _check_sent(home: Path, changed: int) -> None:
+    """A second snapshot that asked again what was answered has no figure."""
+    with Ledger.open(None, path=Home(home).ledger) as ledger:
+        newest = ledger.snapshots("reviews")[-1]
+        sent = sum(chunk.requests for chunk in ledger.chunks("reviews", snapshot=newest.id))
+    if sent != changed:
+        raise RuntimeError(f"the second snapshot sent {sent:,} requests, and {changed:,} records had changed")
 
 
 def _right(figure: Figure, size: int) -> Figure:
