@@ -12,7 +12,17 @@ from typing import Any
 import duckdb
 
 from claude_pipeline.lane.submit import Submission
-from claude_pipeline.ledger import ChunkRow, ChunkState, Ledger, NewChunk, PlanCounts, SnapshotRow, Walls, Watermark
+from claude_pipeline.ledger import (
+    ChunkRow,
+    ChunkState,
+    Ledger,
+    NewChunk,
+    PlanCounts,
+    SnapshotRow,
+    SnapshotState,
+    Walls,
+    Watermark,
+)
 from claude_pipeline.request import Request
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.collect import Collection, collect, look
@@ -53,6 +63,12 @@ def write_dataset(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def snapshot_row(**known: Any) -> SnapshotRow:
+    """A snapshot as the ledger gives it, everything unsaid blank."""
+    blank: dict[str, Any] = dict.fromkeys(SnapshotRow.__dataclass_fields__)
+    return SnapshotRow(**(blank | {"workload": "notes", "state": SnapshotState.PLANNED} | known))
 
 
 def workload_over(folder: Path, rows: Iterable[Mapping[str, Any]], **changes: Any) -> Workload:

@@ -19,7 +19,7 @@ from claude_pipeline_tests.factory import ready_chunks
 @pytest.mark.parametrize("copies", [5])
 def test_a_copy_taken_while_another_writes_is_whole(desk: Desk, clock: MovableClock, copies: int) -> None:
     ready_chunks(desk.ledger, clock())
-    stop, written = threading.Event(), []
+    stop, written = threading.Event(), threading.Semaphore(0)
 
     def hammer() -> None:
         with Ledger.open(None, path=desk.home.ledger) as other:
@@ -27,28 +27,29 @@ def test_a_copy_taken_while_another_writes_is_whole(desk: Desk, clock: MovableCl
             while not stop.is_set():
                 number += 1  # two rows in one move: a copy must hold both or none
                 other.put_setting("number", f"{number}", at=clock(), move=f"number {number}")
-            written.append(number)
+                written.release()
 
     thread = threading.Thread(target=hammer)
     thread.start()
     try:
         found = []
         for _ in range(copies):
+            assert written.acquire(timeout=60)
             clock.advance(1)
             found.append(backup(desk))
     finally:
         stop.set()
         thread.join()
 
-    assert written[0] > copies
-    for copy in found:
+    for number, copy in enumerate(found, start=1):
         with sqlite3.connect(copy.path) as raw:
             assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert raw.execute("SELECT count(*) FROM event").fetchone() == (copy.events,)
             setting = raw.execute("SELECT value FROM setting WHERE key = 'number'").fetchone()
             last = raw.execute("SELECT move FROM event ORDER BY id DESC LIMIT 1").fetchone()
         raw.close()
-        assert setting is None or last == (f"number {setting[0]}",)
+        assert int(setting[0]) >= number  # there was one more write to wait for before each copy
+        assert last == (f"number {setting[0]}",)
     assert copy.size_bytes == copy.path.stat().st_size
 
 

@@ -11,6 +11,7 @@ import pytest
 from claude_pipeline.controller import Action, Kind, Situation, choose, decide, describe
 from claude_pipeline.ledger import ChunkState, SnapshotId, SnapshotProgress, SnapshotRow, SnapshotState
 from claude_pipeline_tests.conftest import NOW
+from claude_pipeline_tests.factory import snapshot_row
 
 OTHER = SnapshotId("2026-11-21.1")
 
@@ -18,12 +19,10 @@ OTHER = SnapshotId("2026-11-21.1")
 def snapshot(
     partition: str = "2026-11-22", number: int = 1, state: SnapshotState = SnapshotState.PLANNED
 ) -> SnapshotRow:
-    return SnapshotRow(
-        workload="notes", id=SnapshotId(f"{partition}.{number}"), partition=partition, number=number, state=state,
-        path="", digest="", records=10, created_at=NOW, plan_number=1, plan_path=None, plan_sha256=None, planned_at=NOW,
-        asked=10, reused=0, duplicates=0, awaited=0, rejected=0, merged_at=None, merged_plan=None, succeeded=None, dead=None,
-        merge_number=0, merged_chunks=None, published_merge=None, canceled_at=None, pilot=None, rounds_used=0,
-        wanted_from=None,
+    return snapshot_row(
+        id=SnapshotId(f"{partition}.{number}"), partition=partition, number=number, state=state, records=10,
+        created_at=NOW, plan_number=1, planned_at=NOW, asked=10, reused=0, duplicates=0, awaited=0, rejected=0,
+        merge_number=0, rounds_used=0,
     )  # fmt: skip
 
 

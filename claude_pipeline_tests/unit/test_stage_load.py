@@ -7,21 +7,20 @@ from typing import Any
 
 import pytest
 
-from claude_pipeline.ledger import SnapshotId, SnapshotRow, SnapshotState
+from claude_pipeline.ledger import SnapshotId, SnapshotRow
 from claude_pipeline.stage.load import chain_before
 from claude_pipeline_tests.conftest import NOW
-
-BLANK: dict[str, Any] = dict.fromkeys(SnapshotRow.__dataclass_fields__)
+from claude_pipeline_tests.factory import snapshot_row
 
 
 def snapshot(day: int, number: int = 1, *, base: int | str | None = None, column: str = "at") -> SnapshotRow:
     """A snapshot of November that is planned; `base` is the day (or id) of the one it rests on."""
     partition = f"2026-11-{day:02d}"
     rests_on = f"2026-11-{base:02d}.1" if isinstance(base, int) else base
-    known = {"workload": "notes", "id": f"{partition}.{number}", "partition": partition, "number": number,
-             "state": SnapshotState.PLANNED, "planned_at": NOW, "watermark_column": column,
-             "watermark_type": "whole number", "watermark_value": str(day), "watermark_base": rests_on}  # fmt: skip
-    return SnapshotRow(**(BLANK | known))
+    return snapshot_row(
+        id=SnapshotId(f"{partition}.{number}"), partition=partition, number=number, planned_at=NOW,
+        watermark_column=column, watermark_type="whole number", watermark_value=str(day), watermark_base=rests_on,
+    )  # fmt: skip
 
 
 def chain(snapshots: list[SnapshotRow], day: int) -> list[SnapshotId]:
