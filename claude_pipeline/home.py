@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from claude_pipeline.errors import HomeUnsafe, UsageError
+from claude_pipeline.page_cache import STRIDE_BYTES, let_go
 
 TEMPORARY_SUFFIX = ".tmp"
 READ_BYTES = 1 << 20
@@ -156,6 +157,7 @@ def written(path: Path, *, private: bool = True) -> Iterator[Path]:
             if private and not is_of_a_group(path.parent):
                 os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
+            let_go(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
@@ -186,11 +188,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
+    """Hex sha256 of a file's bytes, read in pieces. What of a large file was read does not stay in memory."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
+        first = end = 0
         while piece := file.read(READ_BYTES):
             digest.update(piece)
+            end += len(piece)
+            if end - first >= STRIDE_BYTES:
+                let_go(file.fileno(), first=first, count=end - first)
+                first = end
     return digest.hexdigest()
 
 

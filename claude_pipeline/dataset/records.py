@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from claude_pipeline.dataset.parquet_table import row_group_batches
 from claude_pipeline.dataset.table import ROWS_PER_BATCH
 from claude_pipeline.home import READ_BYTES
+from claude_pipeline.page_cache import let_go
 
 
 class Span(NamedTuple):
@@ -50,6 +51,7 @@ class Records:
     ) -> Iterator[pa.RecordBatch]:
         """The records of a row group in order, in batches of at most `rows`; of all columns, or of these."""
         yield from row_group_batches(self._file, columns=columns, rows=rows, groups=[group])
+        let_go(self._path)
 
     def holds(self, group: int, other: Records) -> bool:
         """Whether a row group is, byte for byte, the same one of another snapshot: then its records are."""
@@ -67,6 +69,8 @@ class Records:
                 if not piece or piece != theirs.read(len(piece)):
                     return False
                 left -= len(piece)
+            let_go(mine.fileno())
+            let_go(theirs.fileno())
         return True
 
     def _place(self, group: int) -> tuple[int, int]:

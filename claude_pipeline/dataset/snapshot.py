@@ -33,6 +33,7 @@ from claude_pipeline.dataset.table import RECORD_ID, ROWS_PER_BATCH, Table
 from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.home import make_folder, sha256_of, written
+from claude_pipeline.page_cache import let_go
 from claude_pipeline.progress import told
 from claude_pipeline.workload import Workload
 
@@ -100,7 +101,9 @@ def record_batches(
     Without `columns` all of them, `record_id` first. Page checksums are checked.
     """
     with pq.ParquetFile(snapshot, pre_buffer=False, page_checksum_verification=True) as parquet:
-        yield from row_group_batches(parquet, columns=columns, rows=rows)
+        for group in range(parquet.num_row_groups):
+            yield from row_group_batches(parquet, columns=columns, rows=rows, groups=[group])
+            let_go(snapshot)
 
 
 def _open(workload: Workload, scratch: Path, base: Base | None) -> Table:
@@ -170,6 +173,7 @@ def _write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
     with writer:
         for group in row_groups(batches, schema):
             writer.write_table(group, row_group_size=len(group))
+            let_go(path)
             records += len(group)
             told("loading", records, unit="records")
     return records

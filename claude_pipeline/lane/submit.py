@@ -31,6 +31,7 @@ from claude_pipeline.lane.primer import Primers
 from claude_pipeline.lane.stranger import FIRST_WATERMARK, check_age, claim_orphan, meet_strangers, tag_of
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, Hold, IntentRow, Ledger, QueueFull, Walls
 from claude_pipeline.ledger.state import IN_FLIGHT
+from claude_pipeline.page_cache import let_go
 
 Clock = Callable[[], datetime]
 SUBMIT_LOCK = "submit"
@@ -166,6 +167,7 @@ def _submit(
         _never_left(ledger, intent, why, clock(), done)
         return
     answer = client.create(Body(params, intent.tag))
+    let_go(params)
     crash_point("submit.after_post")
     match answer:
         case Accepted(batch=batch):

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.page_cache import let_go
 from claude_pipeline.result.schema import MERGED_COMPRESSION, merged_schema
 
 
@@ -29,6 +30,7 @@ def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output:
         with pq.ParquetWriter(path, schema, compression=MERGED_COMPRESSION, write_page_checksum=True) as writer:
             for records, results in _walk(file, answered):
                 writer.write_batch(_joined(records, results, snapshot_id, schema))
+    let_go(snapshot)
     return int(answered.num_rows)
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.errors import LedgerDamaged
+from claude_pipeline.page_cache import let_go
 from claude_pipeline.result.gather import taken
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
@@ -82,6 +83,8 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
             records = _row_group(file, group, merge.snapshot)
             merged = pa.Table.from_batches([_joined(records, start, r, merge.snapshot_id, schema) for r in results])
             writer.write_table(merged, row_group_size=len(merged))
+            let_go(path)
+            let_go(merge.snapshot)
             for counted in pc.value_counts(merged.column("outcome")).to_pylist():
                 counts[counted["values"] or "pending"] += counted["counts"]
     return counts

@@ -80,13 +80,10 @@ def keep(desk: Desk, workload: Workload, chunk: ChunkRow, parsed: Parsed) -> Kep
     """Write the rows of a chunk, and the merged rows of those that succeeded."""
     snapshot = desk.ledger.snapshot(chunk.workload, chunk.snapshot)
     assert snapshot is not None
-    attempts_path, answered_path = _write(desk, workload, snapshot, chunk, parsed)
-    parts = [_part(desk, chunk, "attempts", attempts_path, chunk.requests)]
-    if answered_path is not None:
-        parts.append(_part(desk, chunk, "answered", answered_path, parsed.outcomes["succeeded"]))
+    parts = _write(desk, workload, snapshot, chunk, parsed)
     lane: Lane = "batch" if chunk.batch_id is not None else "realtime"
     spend = _spend(parsed.table, lane, _billed_at(desk, chunk))
-    return Kept(parts, spend, moves_on(desk, snapshot, chunk, attempts_path))
+    return Kept(parts, spend, moves_on(desk, snapshot, chunk, desk.path(parts[0].path)))
 
 
 def _billed_at(desk: Desk, chunk: ChunkRow) -> datetime | None:
@@ -131,20 +128,21 @@ class Pricing:
         )
 
 
-def _write(
-    desk: Desk, workload: Workload, snapshot: SnapshotRow, chunk: ChunkRow, parsed: Parsed
-) -> tuple[Path, Path | None]:
+def _write(desk: Desk, workload: Workload, snapshot: SnapshotRow, chunk: ChunkRow, parsed: Parsed) -> list[Part]:
     """The attempts, and the merged rows of those that succeeded; under a cascade the merge decides which those are."""
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     with written(attempts) as temporary:
         pq.write_table(parsed.table, temporary, compression="zstd", write_page_checksum=True)
+        parts = [_part(desk, chunk, "attempts", attempts, chunk.requests, sha256=sha256_of(temporary))]
     cascade = None if snapshot.plan_path is None else cascade_of(desk.path(snapshot.plan_path))
     if not parsed.outcomes["succeeded"] or cascade is not None:
-        return attempts, None
+        return parts
     answered = desk.home.merged(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     with written(answered) as temporary:
         write_answered(parsed.table, desk.path(snapshot.path), snapshot.id, output_fields(workload), temporary)
-    return attempts, answered
+        succeeded = parsed.outcomes["succeeded"]
+        parts.append(_part(desk, chunk, "answered", answered, succeeded, sha256=sha256_of(temporary)))
+    return parts
 
 
 def _spend(table: pa.Table, lane: Lane, billed_at: datetime | None) -> tuple[Spend, ...]:
@@ -169,7 +167,7 @@ def _spend(table: pa.Table, lane: Lane, billed_at: datetime | None) -> tuple[Spe
     )
 
 
-def _part(desk: Desk, chunk: ChunkRow, kind: str, path: Path, rows: int) -> Part:
+def _part(desk: Desk, chunk: ChunkRow, kind: str, path: Path, rows: int, *, sha256: str) -> Part:
     return Part(
         path=desk.home.relative(path),
         kind=kind,
@@ -178,5 +176,5 @@ def _part(desk: Desk, chunk: ChunkRow, kind: str, path: Path, rows: int) -> Part
         plan_number=chunk.plan_number,
         chunk_id=chunk.id,
         rows=rows,
-        sha256=sha256_of(path),
+        sha256=sha256,
     )

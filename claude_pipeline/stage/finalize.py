@@ -12,6 +12,7 @@ from claude_pipeline.errors import ApiRefused, ApiUnclear, LedgerDamaged, Ledger
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.ledger import ChunkState, Part, SnapshotProgress, SnapshotRow
 from claude_pipeline.ledger.halving import SPLIT
+from claude_pipeline.page_cache import let_go
 from claude_pipeline.result import FailedChunk, MergeInput, merged_schema, output_fields, write_rest
 from claude_pipeline.stage.collect import collected_again
 from claude_pipeline.stage.desk import Desk
@@ -99,10 +100,10 @@ def _rest(
             pq.write_table(columns.empty_table(), temporary)
         elif not outcomes:
             temporary.touch()
+        digest = sha256_of(temporary)
     if not outcomes and not empty:
         draft.unlink()
         return None, {}
-    digest = sha256_of(draft)
     path = draft.with_name(f"rest-{digest[:16]}.parquet")  # content-named: an older version keeps its own
     draft.replace(path)
     rows = pq.read_metadata(path).num_rows
@@ -163,7 +164,9 @@ def check_part(desk: Desk, part: Part) -> None:
 
 def _is_whole(desk: Desk, part: Part) -> bool:
     path = desk.path(part.path)
-    return path.exists() and sha256_of(path) == part.sha256
+    whole = path.exists() and sha256_of(path) == part.sha256
+    let_go(path)
+    return whole
 
 
 def _make_whole(desk: Desk, workload: Workload, part: Part) -> None:
