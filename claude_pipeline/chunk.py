@@ -2,12 +2,14 @@
 
 A chunk closes when the next request would pass either limit. Order is kept, and every request
 lands in exactly one chunk. Nothing is held but the open chunk's index: the params go to its file
-as they come, one line each, ready to be spliced into the body of the batch.
+as they come, one line each, ready to be spliced into the body of the batch; or a file that holds them already becomes
+the chunk's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from claude_pipeline.errors import RequestTooLarge
 from claude_pipeline.home import READ_BYTES, sha256_of, written
 from claude_pipeline.request_table import RequestTable
+from claude_pipeline.segment import Segment
 
 TAG_LENGTH = 25  # ledger id (8 hex), a dash, 16 hex of chance: see custom_id
 _ENTRY_HEAD = b'{"custom_id":"%s-%d","params":'
@@ -85,6 +88,12 @@ class _Open:
         self.tables.append(RequestTable(table.rows, table.record_ids, table.fingerprints, table.sizes, b""))
         self.reserves.append(reserves)
 
+    def has_room(self, following: RequestTable | Segment | None, limit: ChunkLimit) -> bool:
+        """For the first of these; none is too large for an empty chunk to say so."""
+        if following is None or not self.requests:
+            return following is not None
+        return self.size_bytes + int(following.sizes[0]) + ENTRY_OVERHEAD_BYTES <= limit.bytes
+
     def index(self) -> pa.Table:
         columns = [
             np.arange(self.requests, dtype=np.int32),
@@ -99,26 +108,43 @@ class _Open:
 class _Left:
     """The requests that no chunk holds yet."""
 
-    def __init__(self, tables: Iterable[RequestTable]) -> None:
-        self._tables = iter(tables)
-        self._held: RequestTable | None = None
+    def __init__(self, requests: Iterable[RequestTable | Segment]) -> None:
+        self._requests = iter(requests)
+        self._pieces: Iterator[RequestTable] = iter(())  # of a segment
+        self._held: RequestTable | Segment | None = None
 
-    def next(self) -> RequestTable | None:
-        """The next of them; None: there are no more."""
+    def any(self) -> RequestTable | Segment | None:
+        """The next of them, as they came; None: there are no more."""
         while self._held is None or not len(self._held):
-            self._held = next(self._tables, None)
+            self._held = next(self._pieces, None)
+            if self._held is None:
+                self._held = next(self._requests, None)
             if self._held is None:
                 return None
         return self._held
 
+    def segment(self, limit: ChunkLimit) -> Segment | None:
+        """The next of them, where their file can be a chunk's or the beginning of one; they are taken."""
+        segment = self.any()
+        if not isinstance(segment, Segment) or len(segment) > limit.requests or _body(segment.sizes) > limit.bytes:
+            return None
+        self._held = None
+        return segment
+
+    def table(self) -> RequestTable | None:
+        """The next of them; None: there are no more."""
+        while isinstance(found := self.any(), Segment):
+            self._pieces, self._held = found.tables(), None
+        return found
+
     def taken(self, count: int) -> None:
         """So many of the next ones are in a chunk."""
-        assert self._held is not None
+        assert isinstance(self._held, RequestTable)
         self._held = self._held.slice(count)
 
 
 def cut_chunks(
-    tables: Iterable[RequestTable],
+    requests: Iterable[RequestTable | Segment],
     limit: ChunkLimit,
     *,
     reserve_units: Callable[[RequestTable], Reserves],
@@ -133,9 +159,9 @@ def cut_chunks(
     Raises:
         RequestTooLarge: one request alone passes `limit.bytes`.
     """
-    left = _Left(tables)
+    left = _Left(requests)
     number = first_number
-    while left.next() is not None:
+    while left.any() is not None:
         params_path, index_path = place(number)
         with ExitStack() as stack:
             temporary = stack.enter_context(written(params_path))
@@ -163,8 +189,17 @@ def _fill(
 ) -> tuple[_Open, str]:
     """Fill one chunk's params file; returns it and the file's sha256."""
     chunk, digest = _Open(), hashlib.sha256()
-    with path.open("wb", buffering=1 << 20) as file:
-        while chunk.requests < limit.requests and (table := left.next()) is not None:
+    if (segment := left.segment(limit)) is not None:
+        whole = segment.table()
+        chunk.add(whole, reserve_units(whole))
+        digest = segment.digest
+        shutil.move(segment.path, path)  # as a rule by its name alone
+    with path.open("ab", buffering=1 << 20) as file:
+        while (
+            chunk.requests < limit.requests
+            and chunk.has_room(left.any(), limit)
+            and (table := left.table()) is not None
+        ):
             sizes = table.sizes + ENTRY_OVERHEAD_BYTES
             _check_sizes(table, sizes, limit)
             fit = int(np.searchsorted(np.cumsum(sizes), limit.bytes - chunk.size_bytes, side="right"))
@@ -179,6 +214,11 @@ def _fill(
             if fit < len(table):
                 break
     return chunk, digest.hexdigest()
+
+
+def _body(sizes: npt.NDArray[np.int64]) -> int:
+    """Bytes of the body of a batch of such requests."""
+    return int(sizes.sum()) + len(sizes) * ENTRY_OVERHEAD_BYTES + BODY_OVERHEAD_BYTES
 
 
 def _check_sizes(table: RequestTable, sizes: npt.NDArray[np.int64], limit: ChunkLimit) -> None:

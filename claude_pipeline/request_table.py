@@ -44,6 +44,11 @@ class RequestTable:
             self.alike,
         )
 
+    def line(self, number: int) -> bytes:
+        """The params of one request."""
+        begin = int(self.sizes[:number].sum()) + number
+        return bytes(memoryview(self.params)[begin : begin + int(self.sizes[number])])
+
     def lines(self) -> list[bytes]:
         """The params of each request."""
         return bytes(self.params).split(b"\n")[:-1]

@@ -13,6 +13,7 @@ from claude_pipeline.chunk import Chunk, ChunkLimit, cut_chunks
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.progress import told
 from claude_pipeline.request_table import RequestTable
+from claude_pipeline.segment import Segment, in_tables
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.reserve import reserve, reserves_of
 from claude_pipeline.workload import Workload
@@ -22,7 +23,7 @@ def cut(
     desk: Desk,
     workload: Workload,
     snapshot: SnapshotRow,
-    tables: Iterable[RequestTable],
+    requests: Iterable[RequestTable | Segment],
     price: Price,
     *,
     round_number: int,
@@ -45,7 +46,7 @@ def cut(
     bound = reserves_of(reserve(desk, workload))
     asked = workload.max_tokens if max_tokens is None else max_tokens
 
-    def made(stream: Iterable[RequestTable], first: int, waits_for: str | None = None) -> list[NewChunk]:
+    def made(stream: Iterable[RequestTable | Segment], first: int, waits_for: str | None = None) -> list[NewChunk]:
         chunks = cut_chunks(stream, limit, reserve_units=bound, place=files, first_number=first)
         new = (_new(desk, chunk, round_number, plan_number, workload.model, asked, waits_for) for chunk in chunks)
         made, requests = [], 0
@@ -56,9 +57,9 @@ def cut(
         return made
 
     if cache is None or cache.mark is None:
-        return made(tables, first)
+        return made(requests, first)
     mark = cache.mark
-    marked = (table.mapped(mark) for table in tables if len(table))
+    marked = (table.mapped(mark) for table in in_tables(requests) if len(table))
     begin = next(marked, None)
     if begin is None:
         return []

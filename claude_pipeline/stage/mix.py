@@ -21,6 +21,7 @@ from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker
 from claude_pipeline.request_table import RequestTable, tables_of
+from claude_pipeline.segment import Segment, in_tables
 from claude_pipeline.stage.check import check_model
 from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
@@ -28,7 +29,7 @@ from claude_pipeline.stage.render import Maker, requests_of
 from claude_pipeline.workload import Workload
 
 RowsOf = Callable[[str], Iterable[pa.Array]]  # a model -> the rows to ask of it, ascending, in pieces
-Rendered = Callable[[Iterable[pa.Array]], Iterable[RequestTable]]  # such rows -> their requests
+Rendered = Callable[[Iterable[pa.Array]], Iterable[RequestTable | Segment]]  # such rows -> their requests
 
 
 def maker_of(desk: Desk, workload: Workload, records: Path) -> Maker:
@@ -119,15 +120,16 @@ def cut_each(
     for variant in workload.variants:
         price = check_model(desk, variant)
         rows = iter(rows_of(variant.model))
+        requests: Iterable[RequestTable | Segment]
         if rendered is not None:
-            tables = rendered(rows)
+            requests = rendered(rows)
         else:
-            tables = tables_of(requests_of(records, RequestMaker.of(variant, columns), rows), alike=True)
+            requests = tables_of(requests_of(records, RequestMaker.of(variant, columns), rows), alike=True)
         chunks += cut(
             desk,
             variant,
             snapshot,
-            tables if wanted is None else (table.filtered(wanted.__contains__) for table in tables),
+            requests if wanted is None else (table.filtered(wanted.__contains__) for table in in_tables(requests)),
             price,
             round_number=round_number,
             plan_number=plan_number,

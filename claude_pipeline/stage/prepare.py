@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from claude_pipeline.cache import choose as choose_cache
+from claude_pipeline.chunk import ChunkLimit
 from claude_pipeline.crash import crash_point
 from claude_pipeline.dataset import Origin, columns_of
 from claude_pipeline.errors import LedgerDamaged
@@ -155,7 +156,7 @@ def _cut(
         )
         for variant in workload.variants
     }
-    rendered = partial(spool.tables, plan.path) if spool is not None and spool.is_whole else None
+    rendered = partial(spool.requests, plan.path) if spool is not None and spool.is_whole else None
     chunks = cut_each(
         desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
     )  # fmt: skip
@@ -185,7 +186,7 @@ def _spool(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Iterator[Sp
         yield None
         return
     with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="spool-") as folder:
-        spool = Spool(Path(folder) / "params.jsonl")
+        spool = Spool(Path(folder), ChunkLimit(workload.chunk.requests, workload.chunk.bytes))
         try:
             yield spool
         finally:

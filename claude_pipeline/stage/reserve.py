@@ -78,11 +78,9 @@ def reserves_of(reserve: Callable[[bytes], int]) -> Callable[[RequestTable], Res
         if not table.alike:
             return np.array([reserve(params) for params in table.lines()], np.int64)
         sizes, examples, which = np.unique(table.sizes, return_index=True, return_inverse=True)
-        lines = None
         for size, example in zip(sizes.tolist(), examples.tolist(), strict=True):
             if size not in known:
-                lines = lines or table.lines()
-                known[size] = reserve(lines[example])
+                known[size] = reserve(table.line(example))
         return np.array([known[size] for size in sizes.tolist()], np.int64)[which]
 
     return of

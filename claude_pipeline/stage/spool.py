@@ -1,25 +1,31 @@
 """The params of a snapshot's requests, kept from planning to cutting.
 
 A plan needs every request's fingerprint, so each record is rendered for it; what is asked is then cut into chunks. Where
-nearly all of a snapshot will be asked, its params are written down on the way, and cutting copies lines instead of
-reading and rendering the records once more. They take as much room as the chunks will; beyond `BYTES_MAX`, or where
-the disk is short, they are dropped, and the chosen records are rendered again.
+nearly all of a snapshot will be asked, its params are written down on the way, into segments that end where a chunk
+would. A segment that is asked whole becomes the file of a chunk as it is; of another one the chosen lines are copied.
+They take as much room as the chunks will; beyond `BYTES_MAX`, or where the disk is short, they are dropped, and the
+chosen records are rendered again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.request_table import BYTES, RequestTable
+from claude_pipeline.chunk import BODY_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES, ChunkLimit
+from claude_pipeline.page_cache import let_go
+from claude_pipeline.request_table import RequestTable
+from claude_pipeline.segment import Segment, starts_of, tables_in
 from claude_pipeline.stage.ascending import Ascending, Rows
 
 BYTES_MAX = 32 << 30
@@ -27,75 +33,170 @@ FREE_SHARE = 4  # of the free disk, at most one part in so many
 PLAN_ROWS = 5_000
 
 
+@dataclass
+class _File:
+    """A segment as it is written."""
+
+    path: Path
+    begin: int  # bytes of params in those before it
+    requests: int = 0
+    size_bytes: int = BODY_OVERHEAD_BYTES  # of the body of a batch of them
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
 class Spool:
     """One line of params for each request of a plan, in the order of its rows; a record that was rejected has none."""
 
-    def __init__(self, path: Path, *, most_bytes: int = BYTES_MAX) -> None:
-        self._path = path
-        self._file = path.open("wb", buffering=1 << 20)
-        self._left = min(most_bytes, shutil.disk_usage(path.parent).free // FREE_SHARE)
+    def __init__(self, folder: Path, limit: ChunkLimit, *, most_bytes: int = BYTES_MAX) -> None:
+        """`limit` is that of the chunks; `folder` holds nothing else."""
+        self._folder, self._limit = folder, limit
+        self._files: list[_File] = []
+        self._open: FileIO | None = None  # the last of them
+        self._most = min(most_bytes, shutil.disk_usage(folder).free // FREE_SHARE)
+        self._size = 0  # bytes of params
         self.is_whole = True
 
     def add(self, lines: Sequence[bytes]) -> None:
         """The params of the next requests."""
-        if not self.is_whole:
-            return
-        try:
-            self._left -= self._file.write(b"\n".join([*lines, b""])) if lines else 0
-        except OSError:  # the disk is full after all: chunks may still have room
-            self._left = -1
-        if self._left < 0:
-            self.close()
+        sizes = np.fromiter(map(len, lines), np.int64, len(lines)) + ENTRY_OVERHEAD_BYTES
+        first = 0
+        while self.is_whole and first < len(lines):
+            file = self._files[-1] if self._open is not None else self._next()
+            fit = int(np.searchsorted(np.cumsum(sizes[first:]), self._limit.bytes - file.size_bytes, side="right"))
+            fit = min(fit, self._limit.requests - file.requests)
+            if fit == 0 and file.requests:
+                self._end()
+                continue
+            end = first + max(fit, 1)  # what is too large for any chunk is refused where chunks are cut
+            file.requests += end - first
+            file.size_bytes += int(sizes[first:end].sum())
+            self._write(file, b"\n".join([*lines[first:end], b""]))
+            first = end
 
     def close(self) -> None:
         """Nobody needs them any more."""
         self.is_whole = False
-        with suppress(OSError):  # what a full disk did not take need not be flushed
-            self._file.close()
-        self._path.unlink(missing_ok=True)
+        self._end()
+        for file in self._files:
+            file.path.unlink(missing_ok=True)  # where it has not become a chunk's
+        self._files = []
 
-    def tables(self, plan: Path, rows: Iterable[pa.Array], *, at_once: int = PLAN_ROWS) -> Iterator[RequestTable]:
-        """The requests of chosen rows of the plan, given in ascending order, in pieces."""
-        self._file.flush()
-        chosen = Ascending(rows)
-        columns = ["row", "record_id", "fingerprint", "size_bytes"]
-        first = offset = 0
-        with (
-            pq.ParquetFile(plan, pre_buffer=False, page_checksum_verification=True) as file,
-            self._path.open("rb") as lines,
-        ):
-            for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
-                sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
-                ends = offset + np.cumsum(sizes + 1)
-                for picked in _pieces(chosen.below(first + len(batch)) - first, sizes, BYTES):
-                    kept = pa.array(picked)
-                    yield RequestTable(
-                        picked + first,
-                        batch.column("record_id").take(kept),
-                        batch.column("fingerprint").take(kept),
-                        sizes[picked],
-                        _read(lines, ends[picked] - sizes[picked] - 1, ends[picked]),
-                        alike=True,
-                    )
-                if chosen.over:
-                    return
-                first, offset = first + len(batch), int(ends[-1])
+    def requests(
+        self, plan: Path, rows: Iterable[pa.Array], *, at_once: int = PLAN_ROWS
+    ) -> Iterator[RequestTable | Segment]:
+        """The requests of chosen rows of the plan, given in ascending order: a segment where all of it is chosen, else
+        in pieces. A segment may be moved away."""
+        self._end()
+        ends = np.cumsum([file.requests for file in self._files], dtype=np.int64)
+        held: list[_Chosen] = []  # of one segment
+        for chosen in _chosen(plan, Ascending(rows), at_once):
+            for part in chosen.split(ends):
+                if held and held[0].segment != part.segment:
+                    yield from self._of_segment(held)
+                    held = []
+                held.append(part)
+        if held:
+            yield from self._of_segment(held)
+
+    def _of_segment(self, parts: Sequence[_Chosen]) -> Iterator[RequestTable | Segment]:
+        number = parts[0].segment
+        file, chosen = self._files[number], _Chosen.of(parts)
+        columns = (chosen.rows, chosen.record_ids, chosen.fingerprints, chosen.sizes)
+        if len(chosen.rows) == file.requests:
+            yield Segment(file.path, file.digest.copy(), *columns)
+            return
+        with file.path.open("rb") as lines:
+            yield from tables_in(lines, *columns, chosen.starts - file.begin)
+
+    def _next(self) -> _File:
+        file = _File(self._folder / f"{len(self._files) + 1}.jsonl", self._size)
+        self._files.append(file)
+        self._open = FileIO(file.path, "w")
+        return file
+
+    def _write(self, file: _File, params: bytes) -> None:
+        assert self._open is not None
+        self._size += len(params)
+        try:
+            left = memoryview(params)
+            while left and self._size <= self._most:
+                left = left[self._open.write(left) :]
+        except OSError:  # the disk is full after all: chunks may still have room
+            self._size = self._most + 1
+        if self._size > self._most:
+            self.close()
+        else:
+            file.digest.update(params)
+
+    def _end(self) -> None:
+        """No more of the open segment; it goes on its way to the disk, and the one before out of memory."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+            for file in self._files[-2:]:
+                let_go(file.path)
 
 
-def _pieces(picked: Rows, sizes: Rows, size_bytes: int) -> Iterator[Rows]:
-    """These positions in pieces of at most so many bytes; one that is larger is a piece of its own."""
-    while len(picked):
-        end = max(1, int(np.searchsorted(np.cumsum(sizes[picked]), size_bytes, side="right")))
-        yield picked[:end]
-        picked = picked[end:]
+@dataclass(frozen=True)
+class _Chosen:
+    """Chosen requests of a plan. `numbers` count all its requests from 0; `starts` are the first bytes of their params,
+    were all in one file."""
+
+    rows: Rows
+    record_ids: pa.Array
+    fingerprints: pa.Array
+    sizes: Rows
+    numbers: Rows
+    starts: Rows
+    segment: int = 0
+
+    @staticmethod
+    def of(parts: Sequence[_Chosen]) -> _Chosen:
+        """All of them, of one segment."""
+        return _Chosen(
+            np.concatenate([part.rows for part in parts]),
+            pa.concat_arrays([part.record_ids for part in parts]),
+            pa.concat_arrays([part.fingerprints for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.starts for part in parts]),
+            parts[0].segment,
+        )
+
+    def split(self, ends: Rows) -> Iterator[_Chosen]:
+        """Those of each segment, of which `ends` has the numbers where they end."""
+        segments = np.searchsorted(ends, self.numbers, side="right")
+        borders = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
+        for first, end in itertools.pairwise(borders):
+            if first < end:
+                yield _Chosen(
+                    self.rows[first:end],
+                    self.record_ids.slice(first, end - first),
+                    self.fingerprints.slice(first, end - first),
+                    self.sizes[first:end],
+                    self.numbers[first:end],
+                    self.starts[first:end],
+                    int(segments[first]),
+                )
 
 
-def _read(file: BinaryIO, starts: Rows, ends: Rows) -> bytes:
-    """These lines, those that stand side by side at once."""
-    breaks = np.flatnonzero(starts[1:] != ends[:-1])
-    firsts, lasts = np.concatenate(([0], breaks + 1)), np.concatenate((breaks, [len(ends) - 1]))
-    pieces = []
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-        file.seek(int(starts[first]))
-        pieces.append(file.read(int(ends[last] - starts[first])))
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _chosen(plan: Path, rows: Ascending, at_once: int) -> Iterator[_Chosen]:
+    columns = ["row", "record_id", "fingerprint", "size_bytes"]
+    first = number = offset = 0  # of the next batch: its row, the requests and their bytes before it
+    with pq.ParquetFile(plan, pre_buffer=False, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
+            sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
+            numbers = number + np.cumsum(sizes >= 0) - 1
+            picked = rows.below(first + len(batch)) - first
+            kept = pa.array(picked)
+            yield _Chosen(
+                picked + first,
+                batch.column("record_id").take(kept),
+                batch.column("fingerprint").take(kept),
+                sizes[picked],
+                numbers[picked],
+                (offset + starts_of(sizes))[picked],
+            )
+            if rows.over:
+                return
+            first, number, offset = first + len(batch), int(numbers[-1]) + 1, offset + int((sizes + 1).sum())

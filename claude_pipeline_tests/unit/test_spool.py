@@ -8,21 +8,38 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from claude_pipeline.chunk import BODY_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES, Chunk, ChunkLimit, cut_chunks
+from claude_pipeline.request import Request
 from claude_pipeline.request_table import RequestTable, tables_of
+from claude_pipeline.segment import Segment, in_tables
 from claude_pipeline.stage.plan_file import PLAN
 from claude_pipeline.stage.spool import Spool
 from claude_pipeline_tests.factory import make_requests
 
+MANY = ChunkLimit(100, 100_000_000)
+SIZE_BYTES = 100  # of a request's params
 
-def write(folder: Path, rejected: set[int], count: int, **options: int) -> tuple[Spool, Path]:
-    """The spool and the plan of so many records."""
-    requests = make_requests(count, size_bytes=100)
-    spool = Spool(folder / "params.jsonl", **options)
-    for first in range(0, count, 3):
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where segments lie."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+def spooled(place: Path, requests: Sequence[Request], rejected: set[int], limit: ChunkLimit, **options: int) -> Spool:
+    spool = Spool(place, limit, **options)
+    for first in range(0, len(requests), 3):
         spool.add([request.params for request in requests[first : first + 3] if request.row not in rejected])
+    return spool
+
+
+def plan_of(folder: Path, requests: Sequence[Request], rejected: set[int]) -> Path:
     rows = [
         {
             "row": request.row,
@@ -34,7 +51,7 @@ def write(folder: Path, rejected: set[int], count: int, **options: int) -> tuple
     ]
     plan = folder / "plan.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), plan)
-    return spool, plan
+    return plan
 
 
 def pieces(rows: Sequence[int], size: int) -> Iterator[pa.Array]:
@@ -42,10 +59,10 @@ def pieces(rows: Sequence[int], size: int) -> Iterator[pa.Array]:
         yield pa.array(rows[first : first + size], pa.int64())
 
 
-def told(tables: Iterator[RequestTable]) -> list[tuple[int, str, bytes, bytes]]:
+def told(requests: Iterator[RequestTable | Segment]) -> list[tuple[int, str, bytes, bytes]]:
     return [
         row
-        for table in tables
+        for table in in_tables(requests)
         for row in zip(
             table.rows.tolist(),
             table.record_ids.to_pylist(),
@@ -56,32 +73,80 @@ def told(tables: Iterator[RequestTable]) -> list[tuple[int, str, bytes, bytes]]:
     ]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), count=st.integers(0, 40), plan_rows=st.integers(1, 50), size=st.integers(1, 9))
-def test_chosen_rows_come_as_they_were_planned(
-    tmp_path: Path, data: st.DataObject, count: int, plan_rows: int, size: int
+def cut(folder: Path, requests: Iterator[RequestTable | Segment], limit: ChunkLimit) -> list[Chunk]:
+    folder.mkdir(exist_ok=True)
+    files = lambda number: (folder / f"{number}.jsonl", folder / f"{number}.parquet")  # noqa: E731
+    return list(cut_chunks(requests, limit, reserve_units=lambda table: table.sizes * 2, place=files))
+
+
+def looked_at(chunk: Chunk) -> tuple[object, ...]:
+    index = pq.read_table(chunk.index_path)
+    return (
+        chunk.params_path.read_bytes(), chunk.params_sha256, index.to_pylist(), chunk.requests, chunk.size_bytes,
+        chunk.reserve_units, chunk.first_row, chunk.last_row,
+    )  # fmt: skip
+
+
+SEGMENTS = st.builds(
+    ChunkLimit,
+    st.integers(1, 50),
+    st.integers(1, 12).map(lambda requests: BODY_OVERHEAD_BYTES + requests * (SIZE_BYTES + ENTRY_OVERHEAD_BYTES) + 7),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), count=st.integers(0, 40), plan_rows=st.integers(1, 50), size=st.integers(1, 9), limit=SEGMENTS)
+def test_chosen_rows_are_cut_as_if_they_were_rendered_again(
+    tmp_path: Path, place: Path, data: st.DataObject, count: int, plan_rows: int, size: int, limit: ChunkLimit
 ) -> None:
     rejected = data.draw(st.sets(st.integers(0, max(0, count - 1))))
-    chosen = sorted(data.draw(st.sets(st.sampled_from(sorted(set(range(count)) - rejected) or [0]))) - rejected)
-    chosen = [row for row in chosen if row < count]
-    spool, plan = write(tmp_path, rejected, count)
-    found = told(spool.tables(plan, pieces(chosen, size), at_once=plan_rows))
-    expected = told(tables_of(request for request in make_requests(count, size_bytes=100) if request.row in chosen))
-    assert found == expected
+    asked = sorted(set(range(count)) - rejected)
+    chosen = (
+        asked
+        if data.draw(st.booleans())
+        else sorted(data.draw(st.sets(st.sampled_from(asked or [0]))))
+        if asked
+        else []
+    )
+    chunks = data.draw(st.sampled_from([limit, ChunkLimit(7, limit.bytes), MANY]))
+    requests = make_requests(count, size_bytes=SIZE_BYTES)
+    plan = plan_of(tmp_path, requests, rejected)
+    spool = spooled(place, requests, rejected, limit)
+
+    assert told(spool.requests(plan, pieces(chosen, size), at_once=plan_rows)) == told(
+        tables_of(request for request in requests if request.row in chosen)
+    )
+    found = cut(tmp_path / "found", spool.requests(plan, pieces(chosen, size), at_once=plan_rows), chunks)
+    again = cut(tmp_path / "again", tables_of(request for request in requests if request.row in chosen), chunks)
+    assert list(map(looked_at, found)) == list(map(looked_at, again))
     spool.close()
-    assert not (tmp_path / "params.jsonl").exists()
+    assert list(place.iterdir()) == []
 
 
-def test_a_spool_that_grows_too_large_is_dropped(tmp_path: Path) -> None:
-    spool, _plan = write(tmp_path, set(), 6, most_bytes=250)
+def test_a_segment_that_is_asked_whole_becomes_the_file_of_a_chunk(tmp_path: Path, place: Path) -> None:
+    requests = make_requests(7)
+    plan = plan_of(tmp_path, requests, set())
+    limit = ChunkLimit(3, 10_000)
+    spool = spooled(place, requests, set(), limit)
+    held = {path.stat().st_ino for path in place.iterdir()}
+
+    chunks = cut(tmp_path / "chunks", spool.requests(plan, pieces(range(7), 7)), limit)
+
+    assert [chunk.requests for chunk in chunks] == [3, 3, 1]
+    assert {chunk.params_path.stat().st_ino for chunk in chunks} == held
+    spool.close()
+    assert all(chunk.params_path.exists() for chunk in chunks)
+
+
+def test_a_spool_that_grows_too_large_is_dropped(place: Path) -> None:
+    spool = spooled(place, make_requests(6, size_bytes=SIZE_BYTES), set(), MANY, most_bytes=250)
     assert not spool.is_whole
-    assert not (tmp_path / "params.jsonl").exists()
     spool.add([b"more"])
-    assert list(tmp_path.iterdir()) == [tmp_path / "plan.parquet"]
+    assert list(place.iterdir()) == []
 
 
-def test_a_spool_for_which_the_disk_has_no_room_is_dropped(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "params.jsonl")
+def test_a_spool_for_which_the_disk_has_no_room_is_dropped(place: Path) -> None:
+    spool = Spool(place, MANY)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, usual[1]))
     try:
@@ -89,19 +154,14 @@ def test_a_spool_for_which_the_disk_has_no_room_is_dropped(tmp_path: Path) -> No
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert not spool.is_whole
-    assert list(tmp_path.iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
-def test_wide_requests_come_in_small_pieces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", [range(6), range(5)], ids=["all", "some"])
+def test_wide_requests_come_in_small_pieces(tmp_path: Path, place: Path, chosen: range) -> None:
     requests = make_requests(6, size_bytes=6_000_000)
-    spool = Spool(tmp_path / "params.jsonl")
-    rows = []
-    for request in requests:
-        spool.add([request.params])
-        rows.append({"row": request.row, "record_id": request.record_id, "fingerprint": request.fingerprint,
-                     "size_bytes": len(request.params)})  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), tmp_path / "plan.parquet")
-    tables = list(spool.tables(tmp_path / "plan.parquet", pieces(range(6), 6)))
-    assert [len(table) for table in tables] == [2, 2, 2]
-    assert told(iter(tables)) == told(tables_of(requests))
+    spool = spooled(place, requests, set(), MANY)
+    tables = list(in_tables(spool.requests(plan_of(tmp_path, requests, set()), pieces(chosen, 6))))
+    assert [len(table) for table in tables] == ([2, 2, 2] if len(chosen) == 6 else [2, 2, 1])
+    assert told(iter(tables)) == told(tables_of(requests[: len(chosen)]))
     spool.close()
