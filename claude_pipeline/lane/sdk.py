@@ -1,6 +1,6 @@
-"""The `anthropic` SDK: when it is imported, and what a process makes of it once.
+"""The `anthropic` SDK: when it is imported, how much of it, and what a process makes of it once.
 
-Its three thousand modules are what costs most in a run; nothing imports it before the API is asked.
+Its three thousand modules are what costs most in a run: nothing imports it before the API is asked, and then a third of it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ import sys
 from functools import lru_cache
 
 from claude_pipeline.garbage import no_search
+from claude_pipeline.lane.reexport import touched_later
 
 
 def load_sdk() -> None:
-    """Import the SDK, so that an `import anthropic` after it costs nothing."""
+    """Import the SDK, so that an `import anthropic` after it costs nothing.
+
+    What its packages re-export, and no client needs, is imported when it is touched; nothing of the SDK is missing.
+    """
     if "anthropic" in sys.modules:
         return
     with no_search():  # many modules, and nothing of them is garbage
-        import anthropic  # noqa: F401
-
+        try:
+            with touched_later("anthropic"):
+                import anthropic
+        except Exception:  # an SDK that does not bear it is imported as it stands
+            for name in [name for name in sys.modules if name.partition(".")[0] == "anthropic"]:
+                del sys.modules[name]
+            import anthropic  # noqa: F401
         gc.freeze()  # they live to the end of the process, with what it imported before: no later search goes through them
     atexit.register(gc.unfreeze)  # at its very end they are taken down as ever; DuckDB would report them as leaked
 
