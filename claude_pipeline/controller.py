@@ -160,6 +160,11 @@ def plural(count: int, one: str, many: str) -> str:
 
 def survey(desk: Desk, workload: Workload) -> Situation:
     """Read the situation of one workload: counts and open rows, one short look at the ledger."""
+    with desk.ledger.many_reads():
+        return _surveyed(desk, workload)
+
+
+def _surveyed(desk: Desk, workload: Workload) -> Situation:
     ledger, now = desk.ledger, desk.clock()
     limits = walls(desk, workload)
     unsent = _Unsent(desk, workload, limits)

@@ -261,11 +261,12 @@ class Runner:
             self._screen.stage(stage, sentence)
 
     def _state(self) -> tuple[Any, ...]:
-        situation = survey(self._desk, self._workload)
-        merged = tuple((p.snapshot.id, p.snapshot.merged_at) for p in self._desk.ledger.progress(
-            self._workload.name, max_rounds=self._workload.max_rounds, all_merged=True))  # fmt: skip
-        done = sum(sum(n for s, n in p.requests.items() if s.value == "done") for p in self._all())
-        return (situation, merged, done, self._desk.ledger.last_publication())
+        with self._desk.ledger.many_reads():
+            situation = survey(self._desk, self._workload)
+            merged = tuple((p.snapshot.id, p.snapshot.merged_at) for p in self._desk.ledger.progress(
+                self._workload.name, max_rounds=self._workload.max_rounds, all_merged=True))  # fmt: skip
+            done = sum(sum(n for s, n in p.requests.items() if s.value == "done") for p in self._all())
+            return (situation, merged, done, self._desk.ledger.last_publication())
 
     def _all(self) -> list[Any]:
         return self._desk.ledger.progress(self._workload.name, all_merged=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,11 +21,18 @@ from claude_pipeline.ledger.lock import AdvisoryLocks, FileLocks, Hold, Locks, h
 from claude_pipeline.ledger.migration import VERSION, migrate, version_of
 
 
+class _Kept(threading.local):
+    """The connection that a thread's reads share now."""
+
+    connection: Connection | None = None
+
+
 class Store:
     """An open ledger. Reads see a consistent state; writes are one transaction each."""
 
     def __init__(self, engine: Engine, locks_folder: Path) -> None:
         self._engine = engine
+        self._kept = _Kept()
         self.mark = locks_folder.parent / "ledger.mark"
         self._local = engine.dialect.name == "sqlite"
         try:
@@ -82,9 +90,36 @@ class Store:
             yield held
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def many_reads(self) -> Iterator[None]:
+        """One connection for this thread's reads, for as long as the `with` lasts: to open one costs more than a read.
+
+        Each read sees what is committed when it begins, as ever. May stand within another.
+        """
+        if self._kept.connection is not None:
+            yield
+            return
         with told(self._engine), self._engine.connect() as connection:
-            yield connection
+            self._kept.connection = connection
+            try:
+                yield
+            finally:
+                self._kept.connection = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        kept, self._kept.connection = self._kept.connection, None  # a read within this one has a connection of its own
+        if kept is None:
+            with told(self._engine), self._engine.connect() as connection:
+                yield connection
+            return
+        try:
+            with told(self._engine):
+                try:
+                    yield kept
+                finally:
+                    kept.rollback()  # the next read sees what is committed by then
+        finally:
+            self._kept.connection = kept
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

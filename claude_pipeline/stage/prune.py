@@ -97,8 +97,9 @@ def _prune(desk: Desk, workload: Workload, before: datetime, done: Pruned) -> No
 
 def finished_snapshots(desk: Desk, workload: Workload) -> list[SnapshotProgress]:
     """Progress of the snapshots that are merged and have nothing left to ask."""
-    every = desk.ledger.progress(workload.name, max_rounds=workload.max_rounds, all_merged=True)
-    open_ones = {p.snapshot.id for p in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds)}
+    with desk.ledger.many_reads():
+        every = desk.ledger.progress(workload.name, max_rounds=workload.max_rounds, all_merged=True)
+        open_ones = {p.snapshot.id for p in desk.ledger.progress(workload.name, max_rounds=workload.max_rounds)}
     return [p for p in every if p.snapshot.id not in open_ones and p.snapshot.merge_number]
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from claude_pipeline.errors import (
     BudgetReached,
     LedgerDamaged,
     LedgerNewer,
+    LedgerUnreachable,
     SettingInvalid,
     WorkspaceMismatch,
 )
@@ -168,3 +169,31 @@ def test_an_unknown_state_is_refused_by_the_database_itself(ledger: Ledger, ledg
     ready_chunks(ledger, NOW)
     with pytest.raises(IntegrityError, match=r"(?i)check"):
         ledger_sql.execute(text("UPDATE chunk SET state = 'sold'"))
+
+
+def test_many_reads_share_a_connection(ledger: Ledger) -> None:
+    taken: list[object] = []
+    event.listen(ledger._engine, "checkout", lambda *_: taken.append(None))
+    with ledger.many_reads(), ledger.many_reads():
+        for _ in range(3):
+            ledger.chunks("reviews")
+    assert len(taken) == 1
+    ledger.chunks("reviews")
+    assert len(taken) == 2
+
+
+def test_of_many_reads_each_sees_what_was_committed_before_it(ledger: Ledger) -> None:
+    with ledger.many_reads():
+        assert ledger.get_setting("colour") is None
+        ledger.put_setting("colour", "green", at=NOW, move="coloured")
+        assert ledger.get_setting("colour") == "green"
+
+
+def test_of_many_reads_one_may_fail_or_stand_within_another(ledger: Ledger) -> None:
+    with ledger.many_reads():
+        with pytest.raises(ProgrammingError if not ledger._local else LedgerUnreachable), ledger._reading() as outer:
+            outer.execute(text("SELECT * FROM no_such_table"))
+        with ledger._reading() as outer:
+            rows = outer.execute(text("SELECT 1 UNION ALL SELECT 2"))
+            assert ledger.id == ledger.get_setting("ledger_id")
+            assert len(rows.all()) == 2
