@@ -43,9 +43,11 @@ def measured(work: str, *arguments: object, base_url: str | None = None) -> Figu
     settings = {"ANTHROPIC_API_KEY": "benchmark", "CLAUDE_PIPELINE_TIER": "scale", "PYTHONWARNINGS": "ignore"}
     if base_url is not None:
         settings["ANTHROPIC_BASE_URL"] = base_url
+    environment = os.environ | settings
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, not in every process
     command = [sys.executable, "-m", __name__, work, *map(str, arguments)]
     since = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{work} ended with {done.returncode}")
     found = json.loads(done.stdout.splitlines()[-1])
