@@ -7,6 +7,7 @@ the keys and says where each answer stands; the texts are taken from the files, 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,16 +26,18 @@ from claude_pipeline.result.place import MergeInput
 from claude_pipeline.result.schema import MERGED_COMPRESSION, attempts_schema, merged_schema
 from claude_pipeline.sql import QUIET
 
-MEMORY_LIMIT = "2GB"
-KEYS_MEMORY_LIMIT = "256MB"  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
+MEMORY_MB = 2_000
+KEYS_MEMORY_MB = 256  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
+MB_PER_THREAD = 64  # a thread of a join holds some 30 that cannot be spilled
 ROWS_PER_PASS = 500_000  # whose places are held, 17 bytes each; keys are read once for each pass, texts once in all
 
 
-def connection(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
+def connection(scratch: Path, *, memory_mb: int = MEMORY_MB) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that spills into `scratch` and never touches the network."""
     duck = duckdb.connect(
         config={
-            "memory_limit": memory_limit,
+            "memory_limit": f"{memory_mb}MB",
+            "threads": threads_within(memory_mb, cores=os.cpu_count() or 1),
             "temp_directory": str(scratch),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -43,6 +46,11 @@ def connection(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.Duc
     )
     duck.execute(QUIET)
     return duck
+
+
+def threads_within(memory_mb: int, *, cores: int) -> int:
+    """How many threads a database may have: on a machine of many cores, all of them would want more than it has."""
+    return max(1, min(cores, memory_mb // MB_PER_THREAD))
 
 
 def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: int = ROWS_PER_PASS) -> Counter[str]:
@@ -54,7 +62,7 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
     pq.write_table(attempts_schema(merge.output).empty_table(), empty)
 
     def connect() -> duckdb.DuckDBPyConnection:
-        duck = connection(scratch, memory_limit=KEYS_MEMORY_LIMIT)
+        duck = connection(scratch, memory_mb=KEYS_MEMORY_MB)
         duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
         return duck
 

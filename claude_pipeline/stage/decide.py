@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import answered_where, connection
+from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import create_current
 from claude_pipeline.workload import Workload
+
+MEMORY_MB = 256  # what a million questions take; of more of them the rest is spilled
+HISTORY_TIMES = 3  # as many attempts as questions, from which on they are looked through for those that matter
 
 
 @dataclass
@@ -47,39 +51,22 @@ def decide(
 ) -> Decision:
     """How each record of a plan is answered. `own` are the chunks in which the snapshot asked before;
     `snapshot_id` is None where it was never registered."""
-    duck = connection(desk.home.scratch())
+    duck = connection(desk.home.scratch(), memory_mb=MEMORY_MB)
     create_current(duck, desk, workload, plan, snapshot_id)
-    duck.execute(
-        """CREATE TEMP TABLE question AS
-           SELECT fingerprint, min(row) AS row, count(*) AS records, any_value(model) AS model,
-               any_value(wanted_tokens) AS wanted_tokens
-           FROM current GROUP BY fingerprint"""
-    )
     others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
-    answered = desk.ledger.parts(
+    away = [chunk for chunk in others if chunk.snapshot != snapshot_id]
+    attempts = desk.ledger.parts(
         workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot_id or ""
     )
-    good = answered_where("wanted_tokens")
-    by_question = "JOIN question USING (fingerprint) WHERE"
-    _known(duck, "answered", [desk.path(p.path) for p in answered], f"{by_question} {good}")
-    mine = [desk.path(p.path) for p in answered if p.snapshot == snapshot_id]
-    _known(duck, "cut_short", mine, f"{by_question} outcome = 'succeeded' AND NOT ({good})")
-    # What this snapshot asked before has its outcome or is on its way: never asked again by itself, but for
-    # answers that were cut where a longer one may be had by now.
-    _known(duck, "asked_before", [desk.path(c.index_path) for c in own], "")
-    duck.execute(
-        """CREATE TEMP TABLE asked AS FROM asked_before WHERE fingerprint IN (FROM answered)
-           OR fingerprint NOT IN (FROM cut_short)"""
-    )
-    away = [c for c in others if c.snapshot != snapshot_id]
-    _known(duck, "away", [desk.path(c.index_path) for c in away], "")
-    duck.execute(
-        """CREATE TEMP TABLE choice AS SELECT q.row, q.records, q.model,
-               CASE WHEN q.fingerprint IN (FROM asked) THEN 'asked'
-                    WHEN q.fingerprint IN (FROM answered) THEN 'reused'
-                    WHEN q.fingerprint IN (FROM away) THEN 'awaited' ELSE 'ask' END AS how
-           FROM question q"""
-    )
+    told = [
+        answers_query([desk.path(part.path) for part in attempts], snapshot_id or ""),
+        asked_query("is_own", [desk.path(chunk.index_path) for chunk in own]),
+        asked_query("is_away", [desk.path(chunk.index_path) for chunk in away]),
+    ]
+    duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
+    questions = pq.read_metadata(plan).num_rows
+    few = sum(part.rows for part in attempts) > HISTORY_TIMES * questions
+    duck.execute(f"CREATE TEMP TABLE choice AS {choice_query([query for query in told if query is not None], few=few)}")
     counted = {how: (questions, records) for how, questions, records in duck.sql(
         "SELECT how, count(*), sum(records)::BIGINT FROM choice GROUP BY how").fetchall()}  # fmt: skip
     asked = counted.get("ask", (0, 0))[0] + counted.get("asked", (0, 0))[0]
@@ -96,9 +83,51 @@ def decide(
     return Decision(duck, counts, dict(by_model), waits_on)
 
 
-def _known(duck: Any, name: str, files: Sequence[Path], where: str) -> None:
-    """A temporary table of the fingerprints in `files`."""
-    source = "(SELECT NULL::BLOB AS fingerprint, '' AS outcome, '' AS stop_reason, 0 AS max_tokens WHERE false)"
-    if files:
-        source = f"read_parquet([{', '.join(file_literal(path) for path in files)}], union_by_name = true)"
-    duck.execute(f"CREATE TEMP TABLE {name} AS SELECT DISTINCT fingerprint FROM {source} {where}")
+def choice_query(told: Sequence[str], *, few: bool) -> str:
+    """One row per question. A single aggregation, since that is what spills: joins of as many keys, one for each thing that
+    is known of a question, run out of memory at ten million. `few`: most of what is told is of other questions."""
+    here = " WHERE fingerprint IN (SELECT fingerprint FROM current)" if few else ""
+    union = " UNION ALL BY NAME ".join(
+        [
+            "SELECT fingerprint, row, model::model AS model, wanted_tokens::BIGINT AS wanted FROM current",
+            f"SELECT {_NOTHING} WHERE false",
+            *(f"{query}{here}" for query in told),
+        ]
+    )
+    # What this snapshot asked before has its outcome or is on its way: never asked again by itself, but for
+    # answers that were cut where a longer one may be had by now.
+    return f"""
+        SELECT row, records, model,
+            CASE WHEN is_own AND (is_answered OR NOT coalesce(own_cut < wanted, false)) THEN 'asked'
+                 WHEN is_answered THEN 'reused'
+                 WHEN is_away THEN 'awaited' ELSE 'ask' END AS how
+        FROM (
+            SELECT min(row) AS row, count(row)::UINTEGER AS records, any_value(model) AS model, max(wanted) AS wanted,
+                coalesce(bool_or(is_whole), false) OR coalesce(max(cut) >= max(wanted), false) AS is_answered,
+                min(own_cut) AS own_cut, bool_or(is_own) AS is_own, bool_or(is_away) AS is_away
+            FROM ({union}) GROUP BY fingerprint HAVING count(row) > 0)"""
+
+
+_NOTHING = """NULL::BLOB AS fingerprint, false AS is_whole, 0::BIGINT AS cut, 0::BIGINT AS own_cut, false AS is_own,
+    false AS is_away"""
+
+
+def answers_query(files: Sequence[Path], snapshot_id: str) -> str | None:
+    """Of each answer: whether it came to its end, else at how many tokens it was cut, and whether that was in this
+    snapshot."""
+    if not files:
+        return None
+    cut = "CASE WHEN stop_reason = 'max_tokens' THEN coalesce(max_tokens, 0) END"
+    return f"""
+        SELECT fingerprint, {cut} IS NULL AS is_whole, {cut} AS cut,
+            CASE WHEN snapshot = {literal(snapshot_id)} THEN {cut} END AS own_cut
+        FROM (SELECT * FROM {_read(files)} WHERE outcome = 'succeeded')"""
+
+
+def asked_query(what: str, indexes: Sequence[Path]) -> str | None:
+    """The questions of chunks."""
+    return f"SELECT fingerprint, true AS {what} FROM {_read(indexes)}" if indexes else None
+
+
+def _read(files: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(map(file_literal, files))}], union_by_name = true)"

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
-from claude_pipeline.dataset import record_batches
+from claude_pipeline.dataset import Records
 from claude_pipeline.garbage import no_search
 from claude_pipeline.request import NoMoment, Prompt, Rejection, Request, RequestMaker
-from claude_pipeline.stage.ascending import Ascending
+from claude_pipeline.stage.ascending import Ascending, Rows
 
 BATCH_ROWS = 5_000
 
@@ -28,18 +29,28 @@ class Maker(Protocol):
 def requests_of(records: Path, maker: Maker, rows: Iterable[pa.Array]) -> Iterator[Request]:
     """The requests of chosen rows, given in ascending order, in pieces."""
     wanted = Ascending(rows)
-    row = 0
-    for batch in record_batches(records, columns=columns_for(maker), rows=BATCH_ROWS):
-        chosen = wanted.below(row + batch.num_rows)
-        if len(chosen):
-            picked = batch if len(chosen) == batch.num_rows else batch.take(pa.array(chosen - row))
-            for number, (record_id, record) in zip(chosen.tolist(), _rows(picked), strict=True):
+    with Records(records) as opened:
+        for group, span in enumerate(opened.spans):
+            chosen = wanted.below(span.first + span.rows)
+            if len(chosen):  # else the group is not even read
+                yield from _of_group(opened, group, maker, chosen)
+            if wanted.over:
+                return
+
+
+def _of_group(records: Records, group: int, maker: Maker, chosen: Rows) -> Iterator[Request]:
+    """The requests of chosen rows of a row group."""
+    first = records.spans[group].first
+    for batch in records.batches(group, columns=columns_for(maker), rows=BATCH_ROWS):
+        begin, end = np.searchsorted(chosen, [first, first + batch.num_rows])
+        numbers = chosen[begin:end]
+        if len(numbers):
+            picked = batch if len(numbers) == batch.num_rows else batch.take(pa.array(numbers - first))
+            for number, (record_id, record) in zip(numbers.tolist(), _rows(picked), strict=True):
                 made = maker.make(number, record_id, record)
                 if isinstance(made, Request):
                     yield made
-        row += batch.num_rows
-        if wanted.over:
-            return
+        first += batch.num_rows
 
 
 def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> list[Request | Rejection]:

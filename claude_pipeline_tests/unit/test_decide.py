@@ -1,0 +1,112 @@
+"""Which questions of a plan are asked, from what is known of each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from claude_pipeline.result import connection
+from claude_pipeline.stage.decide import answers_query, asked_query, choice_query
+
+HERE, BEFORE = "2026-11-22.1", "2026-11-21.1"
+WANTED = 64  # tokens
+MANY = 1_000_000
+ATTEMPTS = pa.schema(
+    [("fingerprint", pa.binary(32)), ("snapshot", pa.string()), ("outcome", pa.string()), ("stop_reason", pa.string()),
+     ("max_tokens", pa.int64())]
+)  # fmt: skip
+PRINT = bytes(32)
+
+
+@pytest.fixture
+def duck(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with connection(tmp_path, memory_mb=64) as opened:
+        yield opened
+
+
+def ask(duck: duckdb.DuckDBPyConnection, plan: pa.Table, told: Sequence[str | None], *, few: bool = False) -> list[Any]:
+    duck.register("planned", plan)
+    duck.execute("CREATE OR REPLACE TEMP VIEW current AS SELECT *, 64 AS wanted_tokens FROM planned")
+    duck.execute("DROP TYPE IF EXISTS model")
+    duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")
+    query = choice_query([each for each in told if each is not None], few=few)
+    return duck.sql(
+        f"SELECT how, count(*), sum(records)::BIGINT, min(row) FROM ({query}) GROUP BY how ORDER BY how"
+    ).fetchall()
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    return {"fingerprint": PRINT, "snapshot": BEFORE, "outcome": "succeeded", "stop_reason": "end_turn",
+            "max_tokens": WANTED, **changes}  # fmt: skip
+
+
+CUT, LONGER = {"stop_reason": "max_tokens", "max_tokens": 32}, {"stop_reason": "max_tokens", "max_tokens": WANTED}
+SITUATIONS: list[Any] = [
+    pytest.param([], False, False, "ask", id="never-asked"),
+    pytest.param([answer()], False, False, "reused", id="answered-before"),
+    pytest.param([answer(outcome="errored", stop_reason=None)], False, False, "ask", id="failed-before"),
+    pytest.param([answer(stop_reason=None, max_tokens=None)], False, False, "reused", id="no-stop-reason"),
+    pytest.param([answer(**CUT)], False, False, "ask", id="cut-before"),
+    pytest.param([answer(**CUT), answer()], False, False, "reused", id="cut-and-whole-before"),
+    pytest.param([answer(**LONGER)], False, False, "reused", id="cut-at-as-many-tokens"),
+    pytest.param([answer(stop_reason="max_tokens", max_tokens=None)], False, False, "ask", id="cut-nobody-knows-where"),
+    pytest.param([], True, False, "asked", id="on-its-way-here"),
+    pytest.param([answer(snapshot=HERE)], True, False, "asked", id="answered-here"),
+    pytest.param([answer(snapshot=HERE, outcome="errored", stop_reason=None)], True, False, "asked", id="failed-here"),
+    pytest.param([answer(snapshot=HERE, **CUT)], True, False, "ask", id="cut-here"),
+    pytest.param([answer(snapshot=HERE, **CUT), answer()], True, False, "asked", id="cut-here-and-whole-before"),
+    pytest.param([answer(**CUT)], True, False, "asked", id="cut-before-and-on-its-way-here"),
+    pytest.param([], False, True, "awaited", id="on-its-way-elsewhere"),
+    pytest.param([answer()], False, True, "reused", id="answered-and-on-its-way-elsewhere"),
+    pytest.param([answer(snapshot=HERE, **CUT)], True, True, "awaited", id="cut-here-and-on-its-way-elsewhere"),
+]
+
+
+@pytest.mark.parametrize(("answers", "is_own", "is_away", "how"), SITUATIONS)
+@pytest.mark.parametrize("few", [True, False])
+def test_what_is_known_of_a_question_decides(
+    duck: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    answers: list[Mapping[str, Any]],
+    is_own: bool,
+    is_away: bool,
+    how: str,
+    few: bool,
+) -> None:
+    attempts, index = tmp_path / "attempts.parquet", tmp_path / "index.parquet"
+    others = [answer(fingerprint=bytes([9] * 32))]  # of a question that is not asked here
+    pq.write_table(pa.Table.from_pylist([*map(dict, answers), *others], schema=ATTEMPTS), attempts)
+    pq.write_table(pa.table({"fingerprint": pa.array([PRINT], pa.binary(32))}), index)
+    plan = pa.table(
+        {"fingerprint": pa.array([PRINT, PRINT], pa.binary(32)), "row": [3, 5], "model": ["claude-haiku-5-5"] * 2}
+    )
+    told = [
+        answers_query([attempts], HERE),
+        asked_query("is_own", [index] if is_own else []),
+        asked_query("is_away", [index] if is_away else []),
+    ]
+    assert ask(duck, plan, told, few=few) == [(how, 1, 2, 3)]
+
+
+def test_a_million_questions_and_their_answers_take_little_memory(
+    duck: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    chance = np.random.default_rng(1)
+    prints = pa.Array.from_buffers(pa.binary(32), MANY, [None, pa.py_buffer(chance.bytes(32 * MANY))])
+    attempts = tmp_path / "attempts.parquet"
+    with pq.ParquetWriter(attempts, ATTEMPTS, compression="none") as writer:
+        for first, end in itertools.pairwise(range(0, MANY + 1, 100_000)):
+            one = pa.Table.from_pylist([answer()], schema=ATTEMPTS).take(pa.array(np.zeros(end - first, np.int64)))
+            writer.write_table(one.set_column(0, "fingerprint", prints.slice(first, end - first)))
+    plan = pa.table({"fingerprint": prints, "row": np.arange(MANY)})
+    plan = plan.append_column("model", pa.repeat("claude-haiku-5-5", MANY))
+
+    assert ask(duck, plan, [answers_query([attempts], HERE)]) == [("reused", MANY, MANY, 0)]
