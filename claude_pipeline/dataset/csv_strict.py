@@ -7,7 +7,8 @@ unquoted fields, records longer than a block, delimiters that are not ASCII.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,22 +36,28 @@ def strict_batches(
         columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    for number, row in enumerate(strict_rows(path, len(names), delimiter=delimiter, place=place)):
-        if number < skip:
-            continue
-        rows.append(row)
-        size += sum(map(len, row))
-        if len(rows) >= ROWS_PER_BATCH or size >= BYTES_PER_BATCH:
-            yield batch()
-            rows, size = [], 0
+    with closing(strict_rows(path, len(names), delimiter=delimiter, place=place)) as records:
+        for number, row in enumerate(records):
+            if number < skip:
+                continue
+            rows.append(row)
+            size += sum(map(len, row))
+            if len(rows) >= ROWS_PER_BATCH or size >= BYTES_PER_BATCH:
+                yield batch()
+                rows, size = [], 0
     if rows:
         yield batch()
 
 
-def strict_rows(path: Path, width: int, *, delimiter: str, place: str) -> Iterator[list[str]]:
+def strict_rows(path: Path, width: int, *, delimiter: str, place: str) -> Generator[list[str], None, None]:
     """Each record's fields, without the header's; every record has `width` of them."""
     csv.field_size_limit(FIELD_CHARACTERS_MAX)
-    reader = csv.reader(_lines(path, place), delimiter=delimiter, strict=True)
+    with closing(_lines(path, place)) as lines:  # also while an error, and with it this frame, is held
+        yield from _records(lines, width, delimiter=delimiter, place=place)
+
+
+def _records(lines: Iterator[str], width: int, *, delimiter: str, place: str) -> Iterator[list[str]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header_seen = False
     while True:
         line = reader.line_num + 1
@@ -75,7 +82,7 @@ def strict_rows(path: Path, width: int, *, delimiter: str, place: str) -> Iterat
         header_seen = True
 
 
-def _lines(path: Path, place: str) -> Iterator[str]:
+def _lines(path: Path, place: str) -> Generator[str, None, None]:
     with path.open("rb") as file:
         number = 0
         while line := file.readline(LINE_BYTES_MAX + 1):

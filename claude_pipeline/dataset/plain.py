@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import codecs
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,8 +69,8 @@ def _copied(file: SourceFile, codec: codecs.CodecInfo | None, scratch: Path) -> 
         return
     copy = scratch / f"plain-{secrets.token_hex(8)}"
     try:
-        with copy.open("wb") as target:
-            for piece in _utf8(_bytes(file), codec, file.place):
+        with copy.open("wb") as target, closing(_bytes(file)) as pieces:
+            for piece in _utf8(pieces, codec, file.place):
                 target.write(piece)
         yield copy
     finally:
@@ -110,7 +110,7 @@ def _codec(encoding: str, place: str) -> codecs.CodecInfo | None:
     return None if codec.name in {"utf-8", "utf-8-sig", "ascii"} else codec
 
 
-def _bytes(file: SourceFile) -> Iterator[bytes]:
+def _bytes(file: SourceFile) -> Generator[bytes, None, None]:
     try:
         if file.compression is None:
             with file.path.open("rb") as source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,12 @@ def test_what_is_wrong_is_named_and_never_quoted(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert not list((tmp_path / "taken").glob("*"))
     assert not list((tmp_path / "scratch").iterdir())
+    assert (tmp_path / name).resolve() not in _open_files()  # also while the error, and with it its frames, is held
+
+
+def _open_files() -> set[Path]:
+    folder = Path("/proc/self/fd")
+    return {Path(os.path.realpath(link)) for link in folder.iterdir()} if folder.exists() else set()
 
 
 @pytest.mark.parametrize("data", [b"", b"id,text\n"], ids=["no-bytes", "header-only"])
