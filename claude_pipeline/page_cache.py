@@ -1,7 +1,7 @@
 """What is written now and read hours later need not stay in memory meanwhile.
 
-The kernel keeps each page that passes through a file until something else wants its place. A million records pass six
-times their size, which pushes out what other programs have there; and on a virtual machine that takes memory from its
+The kernel keeps each page that passes through a file until something else wants its place. A run writes several
+times the size of its records, which pushes out what other programs have there; and on a virtual machine that takes memory from its
 host as it grows, each new page costs ten times what a page costs that is used again. Databases let go likewise
 (PostgreSQL's `backend_flush_after`).
 """

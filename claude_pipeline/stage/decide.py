@@ -85,7 +85,7 @@ def decide(
 
 def choice_query(told: Sequence[str], *, few: bool) -> str:
     """One row per question. A single aggregation, since that is what spills: joins of as many keys, one for each thing that
-    is known of a question, run out of memory at ten million. `few`: most of what is told is of other questions."""
+    is known of a question, run out of `MEMORY_MB` at ten million. `few`: most of what is told is of other questions."""
     here = " WHERE fingerprint IN (SELECT fingerprint FROM current)" if few else ""
     union = " UNION ALL BY NAME ".join(
         [

@@ -1,13 +1,18 @@
-"""Files that are let go of are what they were."""
+"""Files that are let go of are what they were, and not in memory."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from claude_pipeline.home import written
 from claude_pipeline.page_cache import let_go
+
+CONTENT_BYTES = 4_000_000
 
 
 @pytest.mark.parametrize("span", [{}, {"first": 0, "count": 4_096}, {"first": 1 << 40}], ids=["all", "some", "beyond"])
@@ -21,6 +26,41 @@ def test_a_file_that_is_let_go_of_reads_as_ever(tmp_path: Path, span: dict[str, 
         file.write(b"more")
     let_go(path, **span)
     assert path.read_bytes() == content + b"more"
+
+
+def _is_in_memory(path: Path) -> bool:
+    """Whether the middle of a file can be read without its disk."""
+    with path.open("rb") as file:
+        try:
+            return bool(os.preadv(file.fileno(), [bytearray(1)], path.stat().st_size // 2, os.RWF_NOWAIT))
+        except BlockingIOError:
+            return False
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder of a file system that can be asked what it holds in memory, and lets go of it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        path = Path(folder) / "control"
+        path.write_bytes(os.urandom(CONTENT_BYTES))
+        try:
+            before = _is_in_memory(path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            able = before and not _is_in_memory(path)
+        except (AttributeError, OSError):
+            able = False
+        if not able:
+            pytest.skip("this file system does not tell, or keeps everything in memory")
+        yield Path(folder)
+
+
+def test_what_is_written_for_later_is_in_memory_no_more(on_disk: Path) -> None:
+    with written(on_disk / "file") as temporary:
+        temporary.write_bytes(os.urandom(CONTENT_BYTES))
+        assert _is_in_memory(temporary)
+    assert not _is_in_memory(on_disk / "file")
 
 
 def test_what_cannot_be_let_go_of_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
