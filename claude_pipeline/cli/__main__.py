@@ -1,5 +1,5 @@
 """`python -m claude_pipeline.cli`, as the installed `claude-pipeline`."""
 
-from claude_pipeline.cli import main
+from claude_pipeline.cli.console import console
 
-main()
+console()

@@ -16,7 +16,7 @@ import orjson
 
 from claude_pipeline_tests.benchmark.batch_api import running
 from claude_pipeline_tests.benchmark.compare import WORKLOAD
-from claude_pipeline_tests.benchmark.process import Figure, Note, measured
+from claude_pipeline_tests.benchmark.process import Figure, Note, measured, wall_seconds
 from claude_pipeline_tests.benchmark.records import PROMPT, write_records
 
 RECORDS = 1_000
@@ -73,8 +73,7 @@ def _small_run(root: Path, records: Path, rounds: int) -> list[Row]:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=root) as place, running() as base_url:
             workload, home = workload_file(Path(place), records), Path(place) / "home"
-            arguments = ("run", workload, "--home", home, "--quiet")
-            ours.append(measured("command", *arguments, base_url=base_url).wall_seconds)
+            ours.append(wall_seconds("run", workload, "--home", home, "--quiet", base_url=base_url))
             theirs.append(measured("script", records, place, 10_000, base_url=base_url).wall_seconds)
     run, script = statistics.median(ours), statistics.median(theirs)
     return [

@@ -40,18 +40,34 @@ def measured(work: str, *arguments: object, base_url: str | None = None) -> Figu
     Raises:
         RuntimeError: it failed; its error output was shown.
     """
+    command = [sys.executable, "-m", __name__, work, *map(str, arguments)]
+    since = time.perf_counter()
+    done = subprocess.run(command, env=_environment(base_url), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{work} ended with {done.returncode}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Figure(**{**found, "wall_seconds": time.perf_counter() - since})
+
+
+def wall_seconds(*words: object, base_url: str) -> float:
+    """How long `claude-pipeline` takes with these words, from its start to its end as its caller sees it.
+
+    Raises:
+        CalledProcessError: it failed; its error output was shown.
+    """
+    command = [sys.executable, "-m", "claude_pipeline.cli", *map(str, words)]
+    since = time.perf_counter()
+    subprocess.run(command, env=_environment(base_url), stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - since
+
+
+def _environment(base_url: str | None) -> dict[str, str]:
     settings = {"ANTHROPIC_API_KEY": "benchmark", "CLAUDE_PIPELINE_TIER": "scale", "PYTHONWARNINGS": "ignore"}
     if base_url is not None:
         settings["ANTHROPIC_BASE_URL"] = base_url
     environment = os.environ | settings
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, not in every process
-    command = [sys.executable, "-m", __name__, work, *map(str, arguments)]
-    since = time.perf_counter()
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{work} ended with {done.returncode}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Figure(**{**found, "wall_seconds": time.perf_counter() - since})
+    return environment
 
 
 class _Clock:
@@ -85,21 +101,6 @@ def _floor(note: Note, records: str, folder: str, chunk: str) -> int:
     return floor.run(Path(records), Path(folder), int(chunk), note)
 
 
-def _command(note: Note, *arguments: str) -> int:
-    """The command line, as a user calls it."""
-    from claude_pipeline.cli import cli
-
-    sys.stdout = sys.stderr
-    try:
-        cli.main(list(arguments), prog_name="claude-pipeline")
-    except SystemExit as end:
-        if end.code:
-            raise
-    finally:
-        sys.stdout = sys.__stdout__
-    return 0
-
-
 def _fixed(work: str) -> Callable[..., int]:
     def done(note: Note, *arguments: str) -> int:
         from claude_pipeline_tests.benchmark import fixed
@@ -116,7 +117,7 @@ def _many_ticks(note: Note, chunks: str, home: str) -> int:
 
 
 WORKS: dict[str, Callable[..., int]] = {
-    "journey": _journey, "script": _script, "floor": _floor, "command": _command, "many_ticks": _many_ticks,
+    "journey": _journey, "script": _script, "floor": _floor, "many_ticks": _many_ticks,
     **{name: _fixed(name) for name in ("empty_run", "action", "ticks", "location", "import_dagster")},
 }  # fmt: skip
 
