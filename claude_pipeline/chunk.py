@@ -168,7 +168,8 @@ def cut_chunks(
             chunk, digest = _fill(left, limit, reserve_units, temporary)
         index = chunk.index()
         with written(index_path) as temporary:
-            pq.write_table(index, temporary, compression="zstd", write_page_checksum=True)
+            # No two of its values are alike, but for the reserves.
+            pq.write_table(index, temporary, compression="zstd", write_page_checksum=True, use_dictionary=False)
         yield Chunk(
             number=number,
             params_path=params_path,
@@ -232,22 +233,27 @@ class Body:
     """The request body of a batch, streamed from a params file with custom_ids spliced in.
 
     Iterating opens the file anew each time, so it may be sent more than once; `length` is exact,
-    for the content-length header.
+    for the content-length header. `requests`, the lines of the file, are counted where nobody knows them.
     """
 
-    def __init__(self, params_path: Path, tag: str, *, piece_bytes: int = 1 << 18) -> None:
-        self._path, self._tag, self._piece_bytes = params_path, tag.encode("ascii"), piece_bytes
+    def __init__(self, params_path: Path, tag: str, *, requests: int | None = None, piece_bytes: int = 1 << 18) -> None:
+        self._path, self._tag, self._requests = params_path, tag.encode("ascii"), requests
+        self._piece_bytes = piece_bytes
 
     @property
     def length(self) -> int:
-        size = requests = 0
-        with self._path.open("rb") as file:
-            while piece := file.read(READ_BYTES):
-                size += len(piece)
-                requests += piece.count(b"\n")
+        requests = self._counted() if self._requests is None else self._requests
         entry = len(_ENTRY_HEAD % (self._tag, 0)) - len("0") + len(_ENTRY_TAIL) + len(",")
         # A line's newline is not sent, nor a comma after the last entry.
-        return size + requests * (entry - 1) + _digits(requests) + BODY_OVERHEAD_BYTES - (requests > 0)
+        size = self._path.stat().st_size + requests * (entry - 1) + _digits(requests)
+        return size + BODY_OVERHEAD_BYTES - (requests > 0)
+
+    def _counted(self) -> int:
+        requests = 0
+        with self._path.open("rb") as file:
+            while piece := file.read(READ_BYTES):
+                requests += piece.count(b"\n")
+        return requests
 
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:

@@ -1,6 +1,6 @@
 """The snapshot file: the records as loaded, each with its id.
 
-Parquet, snappy, page checksums; the first column is `record_id` (text), then the record's own
+Parquet, page checksums, snappy where that halves it; the first column is `record_id` (text), then the record's own
 columns in their order. A row group closes at 10,000 rows or 64 MB of values, counted over the
 rows themselves and not over the pieces they came in: equal rows in equal order give equal bytes.
 """
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.compression import compression_for
 from claude_pipeline.dataset import identity
 from claude_pipeline.dataset.csv_table import csv_table
 from claude_pipeline.dataset.database_table import database_table
@@ -39,9 +40,6 @@ from claude_pipeline.workload import Workload
 
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 64_000_000
-# Wide texts cost a third of the CPU that zstd takes, each time they are written and each time they are read; they take
-# up to twice the room.
-COMPRESSION = "snappy"
 _COLUMNS_KEY = b"claude_pipeline.columns"
 
 
@@ -163,15 +161,21 @@ def _with_id(ids: pa.Array, batch: pa.RecordBatch, schema: pa.Schema) -> pa.Reco
 
 
 def _write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], place: str) -> int:
+    groups = row_groups(batches, schema)
+    first = next(groups, schema.empty_table())
     records = 0
     try:
         writer = pq.ParquetWriter(
-            path, schema, compression=COMPRESSION, write_page_checksum=True, use_dictionary=schema.names[1:]
+            path,
+            schema,
+            compression=compression_for(first),
+            write_page_checksum=True,
+            use_dictionary=schema.names[1:],
         )
     except pa.ArrowException as error:
         raise DatasetInvalid(f"a column's type cannot be kept ({error}); cast it to text", place=place) from None
     with writer:
-        for group in row_groups(batches, schema):
+        for group in itertools.chain([first] if len(first) else [], groups):
             writer.write_table(group, row_group_size=len(group))
             let_go(path)
             records += len(group)

@@ -166,7 +166,7 @@ def _submit(
     if (why := _why_too_late(lock, intent, clock)) is not None:
         _never_left(ledger, intent, why, clock(), done)
         return
-    answer = client.create(Body(params, intent.tag))
+    answer = client.create(Body(params, intent.tag, requests=chunk.requests))
     let_go(params)
     crash_point("submit.after_post")
     match answer:

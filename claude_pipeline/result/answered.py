@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.compression import compression_of
 from claude_pipeline.page_cache import let_go
-from claude_pipeline.result.schema import MERGED_COMPRESSION, merged_schema
+from claude_pipeline.result.schema import merged_schema
 
 
 def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output: list[pa.Field], path: Path) -> int:
@@ -27,7 +28,8 @@ def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output:
     answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
     with pq.ParquetFile(snapshot, pre_buffer=False) as file:
         schema = merged_schema(file.schema_arrow, output)
-        with pq.ParquetWriter(path, schema, compression=MERGED_COMPRESSION, write_page_checksum=True) as writer:
+        compression = compression_of(file.metadata)
+        with pq.ParquetWriter(path, schema, compression=compression, write_page_checksum=True) as writer:
             for records, results in _walk(file, answered):
                 writer.write_batch(_joined(records, results, snapshot_id, schema))
     let_go(snapshot)

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.compression import compression_of
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.page_cache import let_go
 from claude_pipeline.result.gather import taken
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
-from claude_pipeline.result.schema import MERGED_COMPRESSION, attempts_schema, merged_schema
+from claude_pipeline.result.schema import attempts_schema, merged_schema
 from claude_pipeline.sql import QUIET
 
 MEMORY_MB = 2_000
@@ -86,7 +87,7 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
             if not results:
                 continue
             if writer is None:
-                options = {"compression": MERGED_COMPRESSION, "write_page_checksum": True}
+                options = {"compression": compression_of(file.metadata), "write_page_checksum": True}
                 writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
             records = _row_group(file, group, merge.snapshot)
             merged = pa.Table.from_batches([_joined(records, start, r, merge.snapshot_id, schema) for r in results])

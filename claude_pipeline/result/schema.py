@@ -15,9 +15,6 @@ from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.workload import Workload
 
 MOMENT = pa.timestamp("us", tz="UTC")
-# Of merged rows: they hold the records' texts, which zstd takes two to three times the CPU for. The files are up to twice
-# as large.
-MERGED_COMPRESSION = "snappy"
 COMMENT = b"comment"  # a field's own metadata
 _TYPE_NAMES: Mapping[type, str] = {
     str: "string", bool: "boolean", int: "integer", float: "number", list: "array", type(None): "null",

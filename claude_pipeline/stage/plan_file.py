@@ -61,9 +61,11 @@ def write_plan(
     Raises:
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
     """
-    with Records(records) as opened, pq.ParquetWriter(
-        path, PLAN.with_metadata(about_of(workload)), compression="zstd", write_page_checksum=True
-    ) as writer:  # fmt: skip
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": ["reject_code", "model"]}
+    with (
+        Records(records) as opened,
+        pq.ParquetWriter(path, PLAN.with_metadata(about_of(workload)), **options) as writer,
+    ):
         refusals = _Refusals(workload, fit, origin, total=opened.count)
         planner = _Planner(maker, refusals, origin, spool, known if spool is None and not origin.faults else None)
         for group, span in enumerate(opened.spans):

@@ -38,7 +38,7 @@ class Mutant:
 _SUBMIT, _RECONCILE, _LISTING = ("claude_pipeline/lane/submit.py", "claude_pipeline/lane/reconcile.py",
                                  "claude_pipeline/lane/listing.py")  # fmt: skip
 _OPEN = "    intent = ledger.intent_opened(chunk, tag=tag, watermark=watermark, walls=walls, at=clock())\n"
-_CREATE = "    answer = client.create(Body(params, intent.tag))\n"
+_CREATE = "    answer = client.create(Body(params, intent.tag, requests=chunk.requests))\n"
 _REACHES = "    if (intent.watermark is not None or older) and not met and not older & listed.keys():\n"
 _MISSING = "    if missing:\n"
 
@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "intent before POST: the intent is noted after the answer",
-        (Edit(_SUBMIT, _OPEN, "    answer = client.create(Body(params, tag))\n" + _OPEN), Edit(_SUBMIT, _CREATE, "")),
+        (Edit(_SUBMIT, _OPEN, "    answer = client.create(Body(params, tag, requests=chunk.requests))\n" + _OPEN), Edit(_SUBMIT, _CREATE, "")),
         (CRASH, SUBMIT, SEEDS),
     ),
     Mutant(

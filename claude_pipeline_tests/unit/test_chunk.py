@@ -129,6 +129,7 @@ def test_every_request_is_in_exactly_one_chunk_in_order_and_bodies_are_valid(
             data = b"".join(body)
             assert b"".join(body) == data
             assert body.length == len(data) <= chunk.size_bytes <= most_bytes
+            assert Body(chunk.params_path, TAG, requests=chunk.requests).length == body.length
             entries = json.loads(data)["requests"]
             assert [entry["custom_id"] for entry in entries] == [f"{TAG}-{n}" for n in range(chunk.requests)]
             sent += [entry["params"] for entry in entries]

@@ -1,0 +1,48 @@
+"""Whether records are worth compressing where they are written as Parquet.
+
+They are written twice (the snapshot, the merged rows) and read three times. Of texts of 1.4 KB snappy takes 1.4 to 3.5 us to write one and
+1.3 to 2.2 to read it, checksums included (2026-11-27): a tenth of all that a record costs. Prose becomes 0.6 of its size, JSON and
+logs 0.4, and what is packed or encoded already hardly less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SNAPPY, NONE = "snappy", "none"  # as pyarrow names them
+WORTH_IT = 1 / 2  # of the size: snappy saves so much, or is left out
+SAMPLE_ROWS = 200
+
+
+def compression_for(records: pa.Table) -> str:
+    """By a sample of them, evenly spread: the same records are always compressed alike."""
+    rows = len(records)
+    if not rows:
+        return SNAPPY
+    sample = records
+    if rows > SAMPLE_ROWS:
+        sample = records.take(pa.array(np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64)))
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, sample.schema, compression=SNAPPY) as writer:
+        writer.write_table(sample)
+    with pq.ParquetFile(pa.BufferReader(sink.getvalue())) as file:
+        columns = _columns(file.metadata)
+    plain = sum(column.total_uncompressed_size for column in columns)
+    small = sum(column.total_compressed_size for column in columns)
+    return SNAPPY if small <= plain * (1 - WORTH_IT) else NONE
+
+
+def compression_of(file: pq.FileMetaData) -> str:
+    """How the records of such a file are compressed: what is made of them goes the same way."""
+    columns = _columns(file)
+    return NONE if columns and all(column.compression == "UNCOMPRESSED" for column in columns) else SNAPPY
+
+
+def _columns(file: pq.FileMetaData) -> list[pq.ColumnChunkMetaData]:
+    """Of the first row group."""
+    if not file.num_row_groups:
+        return []
+    group = file.row_group(0)
+    return [group.column(number) for number in range(group.num_columns)]

@@ -1,0 +1,53 @@
+"""Records are compressed where that halves them, and what is made of them goes the same way."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from claude_pipeline.compression import NONE, SNAPPY, compression_for, compression_of
+
+CHANCE = random.Random(5)
+JSON = [
+    f'{{"state":"open","city":"Berlin","number":{n},"state_before":"open","city_before":"Berlin"}}' for n in range(900)
+]
+HEX = [CHANCE.randbytes(60).hex() for _ in range(900)]
+
+
+@pytest.mark.parametrize(
+    ("values", "compression"),
+    [
+        pytest.param(JSON, SNAPPY, id="json"),
+        pytest.param(HEX, NONE, id="hex"),
+        pytest.param([[word] * 9 for word in JSON], SNAPPY, id="nested"),
+        pytest.param([{"a": word, "b": word[::-1]} for word in HEX], NONE, id="nested, of noise"),
+        pytest.param([CHANCE.random() for _ in range(900)], NONE, id="numbers"),
+        pytest.param(["same"] * 900, NONE, id="a dictionary has halved it by then"),
+        pytest.param([None] * 900, NONE, id="nulls"),
+        pytest.param([], SNAPPY, id="no records"),
+    ],
+)
+def test_records_are_compressed_where_that_halves_them(values: list[object], compression: str, tmp_path: Path) -> None:
+    records = pa.table({"value": pa.array(values) if values else pa.array([], pa.string())})
+    assert compression_for(records) == compression
+    path = tmp_path / "records.parquet"
+    pq.write_table(records, path, compression=compression)
+    assert compression_of(pq.read_metadata(path)) == compression
+
+
+def test_it_is_the_whole_table_that_counts() -> None:
+    # Some noise beside twice as much that is worth it.
+    assert (
+        compression_for(pa.table({"json": [text * 2 for text in JSON], "noise": [text[:40] for text in HEX]})) == SNAPPY
+    )
+    assert compression_for(pa.table({"json": [text[:40] for text in JSON], "noise": HEX})) == NONE
+
+
+def test_the_sample_is_of_all_of_it_and_always_the_same() -> None:
+    records = pa.table({"text": HEX[:200] + JSON * 10})
+    assert compression_for(records) == SNAPPY
+    assert {compression_for(records) for _ in range(3)} == {SNAPPY}
