@@ -51,6 +51,7 @@ def decide(
 ) -> Decision:
     """How each record of a plan is answered. `own` are the chunks in which the snapshot asked before;
     `snapshot_id` is None where it was never registered."""
+    pa.default_memory_pool().release_unused()  # of the records that were rendered, before the questions come
     duck = connection(desk.home.scratch(), memory_mb=MEMORY_MB)
     create_current(duck, desk, workload, plan, snapshot_id)
     others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
