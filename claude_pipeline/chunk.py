@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ from claude_pipeline.segment import Segment
 TAG_LENGTH = 25  # ledger id (8 hex), a dash, 16 hex of chance: see custom_id
 _ENTRY_HEAD = b'{"custom_id":"%s-%d","params":'
 _ENTRY_TAIL = b"}"
+_ENTRY_BETWEEN = _ENTRY_TAIL + b","
 _BODY_HEAD = b'{"requests":['
 _BODY_TAIL = b"]}"
 # Bytes that a request adds to the body beside its params; positions have at most 6 digits.
@@ -260,17 +262,25 @@ class Body:
             yield from self._pieces(file)
 
     def _pieces(self, file: BinaryIO) -> Iterator[bytes]:
-        piece = bytearray(_BODY_HEAD)
-        for position, line in enumerate(file):
-            if position:
-                piece += b","
-            piece += _ENTRY_HEAD % (self._tag, position)
-            piece += line[:-1]
-            piece += _ENTRY_TAIL
-            if len(piece) >= self._piece_bytes:
-                yield bytes(piece)
-                piece.clear()
-        yield bytes(piece + _BODY_TAIL)
+        position, begun = 0, []
+        for block in iter(partial(file.read, self._piece_bytes), b""):
+            begun.append(block)
+            if b"\n" not in block:
+                continue
+            *lines, rest = b"".join(begun).split(b"\n")
+            begun = [rest]
+            entries = self._entries(lines, position)
+            yield entries if position else _BODY_HEAD + entries[len(_ENTRY_BETWEEN) :]
+            position += len(lines)
+        yield _ENTRY_TAIL + _BODY_TAIL if position else _BODY_HEAD + _BODY_TAIL
+
+    def _entries(self, lines: Sequence[bytes], first: int) -> bytes:
+        """Each behind what ends the one before it; the last is not ended."""
+        head = _ENTRY_BETWEEN + _ENTRY_HEAD
+        parts = [b""] * (2 * len(lines))
+        parts[::2] = [head % (self._tag, position) for position in range(first, first + len(lines))]
+        parts[1::2] = lines
+        return b"".join(parts)
 
 
 def _digits(count: int) -> int:
