@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from claude_pipeline.compression import NONE, SNAPPY, compression_for, compression_of
+from claude_pipeline.compression import NONE, SAMPLE_BYTES, SNAPPY, compression_for, compression_of
 
 CHANCE = random.Random(5)
 JSON = [
@@ -51,3 +51,15 @@ def test_the_sample_is_of_all_of_it_and_always_the_same() -> None:
     records = pa.table({"text": HEX[:200] + JSON * 10})
     assert compression_for(records) == SNAPPY
     assert {compression_for(records) for _ in range(3)} == {SNAPPY}
+
+
+def test_of_wide_records_a_few_are_tried() -> None:
+    wide = pa.table({"text": [CHANCE.randbytes(100_000).hex() for _ in range(300)]})
+    usual = pa.default_memory_pool()
+    counting = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counting)
+    try:
+        assert compression_for(wide) == NONE
+    finally:
+        pa.set_memory_pool(usual)
+    assert 0 < (counting.max_memory() or 0) < 5 * SAMPLE_BYTES < wide.nbytes
