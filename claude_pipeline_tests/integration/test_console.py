@@ -31,7 +31,7 @@ last = LastExit()
 sys.left = Left()
 sys.left.itself = sys.left  # only the interpreter's own end would find it
 atexit.register(print, "exit function")
-threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()  # outlives the program: no clock to move
 {last}
 """
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.catalog import UNITS_PER_USD
-from claude_pipeline.compression import NONE, SNAPPY, compression_of
 from claude_pipeline.controller import survey
 from claude_pipeline.errors import DatasetInvalid, UsageError, WorkloadInvalid
 from claude_pipeline.report import summarize
@@ -99,21 +96,6 @@ def test_a_whole_journey(desk: Desk, run: Run, tmp_path: Path, simulator: Simula
     assert (summary.duplicates, summary.reused, summary.rounds) == (8, 0, 2)
     costs = asked(desk, "SELECT sum(requests), sum(cost_usd) FROM ops.costs")[0]
     assert (costs[0], round(costs[1] * UNITS_PER_USD)) == (290, billed_units(simulator))
-
-
-@pytest.mark.parametrize(("text", "compression"), [("the same again, ", SNAPPY), ("", NONE)])
-def test_what_is_made_of_records_is_compressed_as_they_are(
-    desk: Desk, run: Run, tmp_path: Path, text: str, compression: str
-) -> None:
-    """The snapshot, what the chunks answered, and the rest: first without a reused answer, then of them alone."""
-    rows = [note(n, text * 30 + random.Random(n).randbytes(60).hex()) for n in range(60)]
-    run(workload_over(tmp_path, rows, chunk={"requests": 20}))
-    run(workload_over(tmp_path, rows, chunk={"requests": 20}), TOMORROW)
-    parts = desk.ledger.parts("notes", kinds=["answered", "rest"])
-    assert {(part.kind, part.rows) for part in parts} == {("answered", 20), ("rest", 60)}
-    files = [desk.path(row.path) for row in [*desk.ledger.snapshots("notes"), *parts]]
-    assert {compression_of(pq.read_metadata(file)) for file in files} == {compression}
-    assert asked(desk, "SELECT count(*), count(DISTINCT text) FROM notes.results") == [(120, 60)]
 
 
 def test_each_answer_costs_what_the_invoice_says_of_it(

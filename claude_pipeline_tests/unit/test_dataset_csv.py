@@ -181,7 +181,7 @@ def test_what_is_wrong_is_named_and_never_quoted(
     # Also while the error, and with it its frames, is held. Arrow reads ahead in a thread, which lets go a moment later.
     until = time.monotonic() + CLOSED_SECONDS
     while (is_open := (tmp_path / name).resolve() in _open_files()) and time.monotonic() < until:
-        time.sleep(0.001)
+        time.sleep(0.001)  # a thread of Arrow's has no clock to move
     assert not is_open
 
 
