@@ -34,14 +34,14 @@ def publish(desk: Desk) -> Published:
         snapshots = desk.ledger.snapshots()  # before their parts: what is merged meanwhile counts as not yet published
         last = desk.ledger.last_publication()
         version = last[0] + 1 if last else 1
-        merged: dict[str, list[Path]] = {}
+        merged: dict[str, dict[str, list[Path]]] = {}
         attempts: dict[str, list[Path]] = {}
         for workload in desk.ledger.workloads():
-            parts = desk.ledger.merged_parts(workload)
-            for part in parts:
+            merged[workload] = {}
+            for part in desk.ledger.merged_parts(workload):
                 if not desk.path(part.path).exists():
                     check_part(desk, part)
-            merged[workload] = [desk.path(part.path) for part in parts]
+                merged[workload].setdefault(part.snapshot, []).append(desk.path(part.path))
             attempts[workload] = [desk.path(p.path) for p in desk.ledger.parts(workload, kinds=["attempts"])]
         measures = {name: Measure.from_json(text) for name, text in desk.ledger.measures().items()}
         tables = {name: desk.ledger.dump(name) for name in STAGED}

@@ -33,10 +33,13 @@ PARTS_ASKED = 50  # newest parts that are asked what the output's columns mean
 
 @dataclass(frozen=True)
 class Contents:
-    """What a version holds: rows of the ledger's tables, and the parts of each workload."""
+    """What a version holds: rows of the ledger's tables, and the parts of each workload.
+
+    `merged` has them by snapshot, oldest first; a snapshot has at least one.
+    """
 
     tables: Mapping[str, Iterable[Mapping[str, object]]]
-    merged: Mapping[str, list[Path]]
+    merged: Mapping[str, Mapping[str, list[Path]]]
     attempts: Mapping[str, list[Path]]
     measures: Mapping[str, Measure] = field(default_factory=dict)
 
@@ -76,9 +79,10 @@ def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
             _ops_table(duck, table)
         duck.execute("USE warehouse")
         _ops_view(duck, SLA)
-        for workload, parts in contents.merged.items():
-            if parts:
-                _views(duck, workload, parts, contents.attempts.get(workload) or [_no_attempts(home, parts[-1])])
+        for workload, merged in contents.merged.items():
+            if merged:
+                attempts = contents.attempts.get(workload) or [_no_attempts(home, _newest_part(merged))]
+                _views(duck, workload, merged, attempts)
                 if workload in contents.measures:
                     _measured(duck, workload, contents.measures[workload])
         duck.execute("USE memory")
@@ -105,12 +109,18 @@ def _ops_view(duck: duckdb.DuckDBPyConnection, view: OpsTable) -> None:
         duck.execute(f"COMMENT ON COLUMN ops.{identifier(view.name)}.{identifier(column)} IS {literal(meaning)}")
 
 
-def _views(duck: duckdb.DuckDBPyConnection, workload: str, merged: list[Path], attempts: list[Path]) -> None:
+def _newest_part(merged: Mapping[str, list[Path]]) -> Path:
+    return list(merged.values())[-1][-1]
+
+
+def _views(
+    duck: duckdb.DuckDBPyConnection, workload: str, merged: Mapping[str, list[Path]], attempts: list[Path]
+) -> None:
     duck.execute(f"CREATE SCHEMA {identifier(workload)}")
     for view, query in views(workload, merged, attempts).items():
         duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
     output: dict[str, str] = {}
-    for path in [merged[-1], *attempts[-PARTS_ASKED:]]:  # a later part says it in its own words
+    for path in [_newest_part(merged), *attempts[-PARTS_ASKED:]]:  # a later part says it in its own words
         output |= comments_of(pq.read_schema(path))
     for view in views(workload, merged, attempts):
         _comment(duck, workload, view, output)

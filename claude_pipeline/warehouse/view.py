@@ -84,13 +84,14 @@ CONFUSION_COMMENTS: Mapping[str, str] = {"correct": "whether this answer says wh
 _NEWEST = "split_part(snapshot, '.', 1) DESC, CAST(split_part(snapshot, '.', 2) AS INTEGER) DESC"
 
 
-def views(workload: str, merged: Sequence[Path], attempts: Sequence[Path]) -> dict[str, str]:
-    """The SELECT of each view of a workload; `merged` and `attempts` name at least one file each."""
+def views(workload: str, merged: Mapping[str, Sequence[Path]], attempts: Sequence[Path]) -> dict[str, str]:
+    """The SELECT of each view of a workload; `merged` (by snapshot) and `attempts` name at least one file each."""
     schema = identifier(workload)
+    # A snapshot has one row of each record: where there is but one, nothing is to be compared (1 s a million rows).
+    newest = f" QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY {_NEWEST}) = 1" if len(merged) > 1 else ""
     return {
-        "results": f"SELECT * {_typed()} FROM {_read(merged)}",
-        "latest": f"SELECT * FROM {schema}.results "
-        f"QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY {_NEWEST}) = 1",
+        "results": f"SELECT * {_typed()} FROM {_read([path for parts in merged.values() for path in parts])}",
+        "latest": f"SELECT * FROM {schema}.results{newest}",
         "attempts": f"SELECT * EXCLUDE (fingerprint, verdict) {_typed()}, hex(fingerprint) AS fingerprint "
         f"FROM {_read(attempts)}",
         "dead_letters": f"SELECT * FROM {schema}.results WHERE outcome IN ('errored', 'canceled', 'expired')",

@@ -11,7 +11,7 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -24,6 +24,7 @@ from claude_pipeline.warehouse import Contents, Format, build, copy_to
 from claude_pipeline.warehouse.ops import STAGED
 
 PART = 10_000
+SNAPSHOT, LATER = "2026-11-22.1", "2026-11-23.1"
 OUTPUT = [pa.field("queue", pa.string()), pa.field("score", pa.int64())]
 OWN = pa.schema([("record_id", pa.string()), ("id", pa.string()), ("text", pa.string())])
 QUESTIONS = {
@@ -31,6 +32,7 @@ QUESTIONS = {
     "sum of cost by queue, newest rows": "SELECT queue, sum(cost_usd) FROM notes.latest GROUP BY ALL",
     "dead letters": "SELECT count(*) FROM notes.dead_letters",
     "one record": "SELECT * FROM notes.results WHERE record_id = 'n000000777'",
+    "ten newest rows": "SELECT * FROM notes.latest LIMIT 10",
     "a word in the answers": "SELECT count(*) FROM notes.results WHERE answer LIKE '%77%'",
 }
 
@@ -41,14 +43,14 @@ def random_text(words: int) -> str:
 
 
 def write_parts(folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
-    """Merged parts and attempts, as a run writes them."""
+    """Merged parts and attempts, as a run writes them: such texts it does not compress."""
     merged, attempts = [], []
     folder.mkdir(parents=True)
     with duckdb.connect() as duck:
         for number, first in enumerate(range(0, rows, PART)):
             last = min(rows, first + PART)
             columns = {
-                "snapshot": "'2026-11-22.1'", "id": "format('n{:09d}', i)", "record_id": "format('n{:09d}', i)",
+                "snapshot": f"'{SNAPSHOT}'", "id": "format('n{:09d}', i)", "record_id": "format('n{:09d}', i)",
                 "text": random_text(12), "answer": random_text(4),
                 "outcome": "if(i % 100 = 0, 'errored', 'succeeded')", "queue": "['billing', 'other', 'technical'][i % 3 + 1]",
                 "score": "i % 10", "answer_source": "'batch'", "model": "'claude-haiku-5-5'", "lane": "'batch'",
@@ -59,15 +61,16 @@ def write_parts(folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
                 "position": f"i - {first}", "row": "i", "fingerprint": "encode(md5(i::VARCHAR))", "custom_id": "i::VARCHAR",
                 "verdict": "'answered'", "message_id": "md5(i::VARCHAR)", "max_tokens": "64",
             }  # fmt: skip
-            for schema, name, paths in (
-                (merged_schema(OWN, OUTPUT), "merged", merged), (attempts_schema(OUTPUT), "attempts", attempts)
-            ):  # fmt: skip
+            for schema, name, paths, compression in (
+                (merged_schema(OWN, OUTPUT), "merged", merged, "uncompressed"),
+                (attempts_schema(OUTPUT), "attempts", attempts, "zstd"),
+            ):
                 path = folder / f"{name}-{number:05d}.parquet"
                 chosen = ", ".join(
                     f"CAST({columns.get(f.name, 'NULL')} AS {TYPES[str(f.type)]}) AS {f.name}" for f in schema
                 )
                 query = f"SELECT {chosen} FROM range({first}, {last}) r(i)"
-                duck.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+                duck.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION {compression})")
                 paths.append(path)
     return merged, attempts
 
@@ -99,19 +102,33 @@ def measure(rows: int, root: Path, *, copies: bool = True) -> dict[str, float]:
     print(
         f"{rows:,} rows in {len(merged)} parts: {sum(p.stat().st_size for p in merged) / 1e6:,.0f} MB of merged Parquet"
     )
-    contents = Contents({name: [] for name in STAGED}, {"notes": merged}, {"notes": attempts})
+    contents = Contents({name: [] for name in STAGED}, {"notes": {SNAPSHOT: merged}}, {"notes": attempts})
     for version in (1, 2):
         what = f"publish, version {version}"
         found[what] = timed(what, lambda version=version: build(contents, home, version))  # type: ignore[misc]
     print(f"{'size of the file':45} {size_of(home.warehouse.resolve()) / 1e6:8.2f} MB")
-    with duckdb.connect(str(home.warehouse.resolve()), read_only=True) as duck:
-        for what, sql in QUESTIONS.items():
-            found[what] = timed(what, lambda sql=sql: duck.execute(sql).fetchall())  # type: ignore[misc]
+    found |= _asked(home, QUESTIONS)
+    again = {SNAPSHOT: merged, LATER: [_later(merged[-1])]}
+    build(Contents({name: [] for name in STAGED}, {"notes": again}, {"notes": attempts}), home, 3)
+    newest = {what: sql for what, sql in QUESTIONS.items() if "latest" in sql}
+    found |= _asked(home, {f"{what}, of two snapshots": sql for what, sql in newest.items()})
     for kind, name in ((Format.DUCKDB, "copy.duckdb"), (Format.PARQUET, "copy")) if copies else ():
         timed(f"publish --to {name}", lambda kind=kind, name=name: copy_to(home, root / name, format=kind))  # type: ignore[misc]
         print(f"{f'size of {name}':45} {size_of(root / name) / 1e6:8.2f} MB")
     print(f"{'most memory':45} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MB")
     return found
+
+
+def _asked(home: Home, questions: Mapping[str, str]) -> dict[str, float]:
+    with duckdb.connect(str(home.warehouse.resolve()), read_only=True) as duck:
+        return {what: timed(what, lambda sql=sql: duck.execute(sql).fetchall()) for what, sql in questions.items()}  # type: ignore[misc]
+
+
+def _later(part: Path) -> Path:
+    """The rows of a part as those of a later snapshot."""
+    path = part.with_name("merged-later.parquet")
+    duckdb.execute(f"COPY (SELECT * REPLACE ('{LATER}' AS snapshot) FROM {literal(str(part))}) TO {literal(str(path))}")
+    return path
 
 
 def main() -> None:

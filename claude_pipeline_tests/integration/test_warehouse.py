@@ -124,6 +124,7 @@ def test_latest_is_the_newest_row_of_each_record(desk: Desk, simulator: Simulato
     rows = [note(n) for n in range(5)]
     workload = workload_over(tmp_path, rows)
     run(desk, workload, simulator)
+    assert asked(desk, "FROM notes.latest ORDER BY record_id") == asked(desk, "FROM notes.results ORDER BY record_id")
     for version in range(2, 12):  # number 10 is newer than number 9
         write_dataset(tmp_path / "notes.jsonl", [note(0, f"changed {version}"), *rows[1:4]])
         run(desk, workload, simulator)
