@@ -81,22 +81,38 @@ MEASURE_COMMENTS: Mapping[str, str] = {
     "records": "how many records have this label and this answer",
 }
 CONFUSION_COMMENTS: Mapping[str, str] = {"correct": "whether this answer says what the label says"}
-_NEWEST = "split_part(snapshot, '.', 1) DESC, CAST(split_part(snapshot, '.', 2) AS INTEGER) DESC"
 
 
 def views(workload: str, merged: Mapping[str, Sequence[Path]], attempts: Sequence[Path]) -> dict[str, str]:
     """The SELECT of each view of a workload; `merged` (by snapshot) and `attempts` name at least one file each."""
     schema = identifier(workload)
-    # A snapshot has one row of each record: where there is but one, nothing is to be compared (1 s a million rows).
-    newest = f" QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY {_NEWEST}) = 1" if len(merged) > 1 else ""
     return {
         "results": f"SELECT * {_typed()} FROM {_read([path for parts in merged.values() for path in parts])}",
-        "latest": f"SELECT * FROM {schema}.results{newest}",
+        "latest": _latest(f"{schema}.results", list(merged)),
         "attempts": f"SELECT * EXCLUDE (fingerprint, verdict) {_typed()}, hex(fingerprint) AS fingerprint "
         f"FROM {_read(attempts)}",
         "dead_letters": f"SELECT * FROM {schema}.results WHERE outcome IN ('errored', 'canceled', 'expired')",
         "rejected": f"SELECT * FROM {schema}.results WHERE outcome = 'rejected'",
     }
+
+
+def _latest(results: str, snapshots: Sequence[str]) -> str:
+    """The rows that no newer snapshot has of the same record; `snapshots`, oldest first, are all that there are.
+
+    Only keys are held, and of the oldest snapshot (as a rule the largest) none: rows stream past them. A snapshot has one
+    row of each record, so that where there is but one nothing is compared.
+    """
+    if len(snapshots) == 1:
+        return f"FROM {results}"
+    return f"""SELECT this.* FROM {results} AS this ANTI JOIN (
+            SELECT record_id, max({_order("later")}) AS newest FROM {results} AS later
+            WHERE snapshot <> {literal(snapshots[0])} GROUP BY record_id
+        ) AS other ON other.record_id = this.record_id AND other.newest > {_order("this")}"""
+
+
+def _order(of: str) -> str:
+    """What snapshots ascend by: 2026-11-22.10 is newer than 2026-11-22.9."""
+    return f"(split_part({of}.snapshot, '.', 1), CAST(split_part({of}.snapshot, '.', 2) AS INTEGER))"
 
 
 def measures(workload: str, measure: Measure) -> dict[str, str]:
