@@ -76,7 +76,8 @@ def submit_chunks(
         done.waiting = why_not_now(ledger, clock())
         if done.waiting is None:
             client.connected()  # a missing key is no state of the account
-            _send_all(ledger, client, home, chunks, walls, taken, clock, done)
+            with ledger.many_reads():
+                _send_all(ledger, client, home, chunks, walls, taken, clock, done)
     return done
 
 

@@ -56,7 +56,7 @@ def collect(desk: Desk, workload: Workload, keys: Container[str] | None = None) 
     collectors are collected side by side, so that one is downloaded while another is parsed or written.
     """
     found = Collection()
-    with desk.ledger.lock(f"collect-{workload.name}", wait=True):
+    with desk.ledger.lock(f"collect-{workload.name}", wait=True), desk.ledger.many_reads():
         ended = [
             chunk
             for chunk in desk.ledger.chunks(workload.name, states=[ChunkState.ENDED])
@@ -101,7 +101,8 @@ def _side_by_side(
 
 def _end_of(desk: Desk, workload: Workload, chunk: ChunkRow) -> _End:
     try:
-        return collect_chunk(desk, workload, chunk)
+        with desk.ledger.many_reads():
+            return collect_chunk(desk, workload, chunk)
     except (ApiUnclear, ApiRefused) as problem:
         return problem
 
