@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from claude_pipeline.errors import LedgerDamaged, LedgerUnreachable, SettingInvalid
 
+KEPT_OPEN = 8  # databases of others, of which there may be one for each run
 BUSY_TIMEOUT_MS = 30_000  # how long a move waits for another process's move
 POSTGRESQL = {
     "connect_timeout": 10,  # seconds
@@ -144,10 +147,12 @@ def _prepare_sqlite(engine: Engine) -> None:
 def unhurried(*folders: Path) -> Iterator[None]:
     """SQLite databases of others in those folders, opened meanwhile: a move is not waited for at the disk.
 
-    With a write-ahead log each stays whole, also when the power fails; its last moves may be lost then. Without one
-    nothing is changed. A ledger, wherever it lies, is synced in full: it says so after this.
+    With a write-ahead log each stays whole, also when the power fails; its last moves may be lost then. The log is
+    written back at the end, and not whenever somebody closes. Without a log nothing is changed. A ledger, wherever it
+    lies, is synced in full: it says so after this.
     """
-    inside = [folder.resolve() for folder in folders]
+    inside, one_at_a_time = [folder.resolve() for folder in folders], threading.Lock()
+    kept: OrderedDict[Path, sqlite3.Connection] = OrderedDict()  # who closes last writes the log back: one of these
 
     def relax(raw: Any, _record: object) -> None:
         if not isinstance(raw, sqlite3.Connection):
@@ -155,12 +160,24 @@ def unhurried(*folders: Path) -> Iterator[None]:
         path = Path(raw.execute("PRAGMA database_list").fetchone()[2])
         if any(map(path.is_relative_to, inside)) and raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             raw.execute("PRAGMA synchronous = NORMAL")
+            with one_at_a_time:
+                keep(path)
+
+    def keep(path: Path) -> None:
+        if path not in kept:
+            kept[path] = sqlite3.connect(path, check_same_thread=False)
+            kept[path].execute("PRAGMA schema_version").fetchone()  # only who has read it has it open
+        kept.move_to_end(path)
+        if len(kept) > KEPT_OPEN:
+            kept.popitem(last=False)[1].close()
 
     event.listen(Engine, "connect", relax)
     try:
         yield
     finally:
         event.remove(Engine, "connect", relax)
+        for connection in kept.values():
+            connection.close()
 
 
 def _prepare_postgresql(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.home import Home
 from claude_pipeline.ledger import Ledger
-from claude_pipeline.ledger.connection import unhurried
+from claude_pipeline.ledger.connection import KEPT_OPEN, unhurried
 
 NORMAL, FULL = 1, 2
 
@@ -46,6 +46,27 @@ def test_it_is_for_databases_with_a_log_in_that_folder(tmp_path: Path, place: st
         with unhurried(tmp_path / "history"):
             assert sync_of(engine) == sync
         assert sync_of(engine) == FULL
+
+
+def test_a_log_is_written_back_at_the_end_and_not_whenever_somebody_closes(tmp_path: Path) -> None:
+    with database(tmp_path / "runs.db") as engine:
+        log = tmp_path / "runs.db-wal"
+        with unhurried(tmp_path):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE run (id TEXT)")
+            assert log.stat().st_size > 0
+        assert not log.exists()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM run").scalar_one() == 0
+
+
+def test_of_very_many_databases_only_the_last_are_kept_open(tmp_path: Path) -> None:
+    logs = [tmp_path / f"{number}.db-wal" for number in range(KEPT_OPEN + 3)]
+    with unhurried(tmp_path):
+        for log in logs:
+            with database(log.with_suffix(".db")) as engine, engine.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE run (id TEXT)")
+        assert [log.exists() for log in logs] == [False] * 3 + [True] * KEPT_OPEN
 
 
 def test_a_ledger_is_synced_in_full_wherever_it_lies(tmp_path: Path) -> None:
