@@ -17,26 +17,32 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.compression import compression_of
 from claude_pipeline.page_cache import let_go
+from claude_pipeline.result.record import open_snapshot, record_pieces
 from claude_pipeline.result.schema import merged_schema
+
+ROWS_PER_PIECE = 10_000
 
 
 def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output: list[pa.Field], path: Path) -> int:
     """Write the merged rows of a chunk's succeeded requests to `path`; returns how many.
 
     `attempts` is in the order of the snapshot's rows, as a chunk's index is.
+
+    Raises:
+        LedgerDamaged: the snapshot is not what was written.
     """
     answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
-    with pq.ParquetFile(snapshot, pre_buffer=False) as file:
+    with open_snapshot(snapshot) as file:
         schema = merged_schema(file.schema_arrow, output)
         compression = compression_of(file.metadata)
         with pq.ParquetWriter(path, schema, compression=compression, write_page_checksum=True) as writer:
-            for records, results in _walk(file, answered):
+            for records, results in _walk(file, snapshot, answered):
                 writer.write_batch(_joined(records, results, snapshot_id, schema))
     let_go(snapshot)
     return int(answered.num_rows)
 
 
-def _walk(file: pq.ParquetFile, answered: pa.Table) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+def _walk(file: pq.ParquetFile, snapshot: Path, answered: pa.Table) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
     """Pairs of snapshot rows and their results, row group by row group."""
     rows = answered.column("row").to_numpy()
     first = 0
@@ -45,7 +51,7 @@ def _walk(file: pq.ParquetFile, answered: pa.Table) -> Iterator[tuple[pa.RecordB
         begin, end = np.searchsorted(rows, [first, first + count])
         if end > begin:
             start = first
-            for batch in file.iter_batches(batch_size=10_000, row_groups=[group]):
+            for batch in record_pieces(file, group, snapshot, rows=ROWS_PER_PIECE):
                 low, high = np.searchsorted(rows, [start, start + batch.num_rows])
                 if high > low:
                     yield _taken(batch, rows[low:high] - start), answered.slice(low, high - low)

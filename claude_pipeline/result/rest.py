@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.compression import compression_of
-from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.page_cache import let_go
 from claude_pipeline.result.gather import taken
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
+from claude_pipeline.result.record import open_snapshot, record_pieces
 from claude_pipeline.result.schema import attempts_schema, merged_schema
 from claude_pipeline.sql import QUIET
 
@@ -77,7 +77,7 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
 def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        file = stack.enter_context(pq.ParquetFile(merge.snapshot, pre_buffer=False, page_checksum_verification=True))
+        file = stack.enter_context(open_snapshot(merge.snapshot))
         schema = merged_schema(file.schema_arrow, merge.output)
         writer: pq.ParquetWriter | None = None
         first = 0
@@ -101,10 +101,7 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
 
 def _row_group(file: pq.ParquetFile, group: int, path: Path) -> pa.RecordBatch:
     rows = file.metadata.row_group(group).num_rows
-    try:
-        batches = list(file.iter_batches(rows, row_groups=[group], use_threads=False))
-    except OSError as error:
-        raise LedgerDamaged(f"{path} cannot be read ({error}); restore it from a backup") from error
+    batches = list(record_pieces(file, group, path, rows=rows))
     if len(batches) > 1:  # as a type may ask for
         batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
     (batch,) = batches
