@@ -49,7 +49,7 @@ def run(workload_file: Path, home: Path, note: Callable[[str], None] = lambda st
     workload = read_workload(workload_file)
     note("start")
     with open_desk(settings) as desk, crash.told(lambda point: note(STAGE_OF.get(point, point))):
-        drive.run(desk, workload, lambda: time.sleep(POLL_SECONDS))
+        drive.run(desk, workload, lambda: time.sleep(POLL_SECONDS))  # the API is a real process: no clock to move
         snapshot = desk.ledger.snapshots(workload.name)[-1]
     note("publish")
     return snapshot.succeeded or 0

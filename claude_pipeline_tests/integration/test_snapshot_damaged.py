@@ -14,7 +14,7 @@ from claude_pipeline.stage.finalize import finalize
 from claude_pipeline.stage.publish import publish
 from claude_pipeline_tests.factory import PARTITION, asked, ended_batches, note, states, workload_over
 
-SAID, FLIPPED = b"The parcel is late", b"The parcel is lbte"
+SAID, FLIPPED = b"The parcel is late", b"The parcel is lcte"
 
 
 def test_a_flipped_bit_is_noticed_before_its_answers_are_kept(desk: Desk, simulator: Simulator, tmp_path: Path) -> None:

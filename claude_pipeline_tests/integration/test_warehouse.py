@@ -126,12 +126,13 @@ def test_latest_is_the_newest_row_of_each_record(desk: Desk, simulator: Simulato
     run(desk, workload, simulator)
     assert asked(desk, "FROM notes.latest ORDER BY record_id") == asked(desk, "FROM notes.results ORDER BY record_id")
     for version in range(2, 12):  # number 10 is newer than number 9
-        write_dataset(tmp_path / "notes.jsonl", [note(0, f"changed {version}"), *rows[1:4]])
+        once = [note(4, "seen once more"), note(5)] if version == 6 else []
+        write_dataset(tmp_path / "notes.jsonl", [note(0, f"changed {version}"), *rows[1:4], *once])
         run(desk, workload, simulator)
     latest = asked(desk, "SELECT record_id, snapshot, text FROM notes.latest ORDER BY 1")
     assert latest[0] == ("n0", "2026-11-22.11", "changed 11")
-    assert latest[4] == ("n4", "2026-11-22.1", "note 4")
-    assert asked(desk, "SELECT count(*) FROM notes.results") == [(5 + 10 * 4,)]
+    assert latest[4:] == [("n4", "2026-11-22.6", "seen once more"), ("n5", "2026-11-22.6", "note 5")]
+    assert asked(desk, "SELECT count(*) FROM notes.results") == [(5 + 10 * 4 + 2,)]
 
 
 def test_an_output_whose_type_changed_keeps_older_snapshots_readable(
