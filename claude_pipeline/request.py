@@ -66,6 +66,14 @@ class Rejection(NamedTuple):
     detail: str
 
 
+class Questions(NamedTuple):
+    """Prompts as JSON strings and their fingerprints, but for those that stand at `odd`: each of these is made by itself."""
+
+    quoted: list[bytes]
+    fingerprints: list[bytes]
+    odd: list[int]
+
+
 def _usable(value: Any) -> Any:
     """What may not become text in a prompt (null, NaN, what only Python prints) stops the record."""
     kind = type(value)
@@ -200,26 +208,22 @@ class RequestMaker:
             return Rejection(row, record_id, "control_char", f"{place} holds a NUL character")
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
 
-    def make_texts(
-        self, rows: Sequence[int], record_ids: Sequence[str], columns: Mapping[str, Sequence[str]]
-    ) -> list[Request | Rejection] | None:
-        """`make` for many records, whose columns hold nothing but texts; None where each has to be made by itself."""
-        texts = self.prompt.render_texts(columns)
-        if texts is None:
-            return None
-        made: list[Request | Rejection] = []
-        head, tail, question_tail, model = self.head, self.tail, self.question_tail, self.model
-        dumps, copy, add, join = orjson.dumps, self.question.copy, made.append, b"".join
-        for at, (row, record_id, text) in enumerate(zip(rows, record_ids, texts, strict=True)):
+    def questions(self, texts: Sequence[str | None]) -> Questions:
+        """The questions of many prompts, as `Prompt.render_texts` gives them."""
+        asked = Questions([], [], [])
+        question_tail, dumps, copy = self.question_tail, orjson.dumps, self.question.copy
+        quote, finish = asked.quoted.append, asked.fingerprints.append
+        for at, text in enumerate(texts):
             if text is None or "\x00" in text:
-                add(self.make(row, record_id, {name: values[at] for name, values in columns.items()}))
+                asked.odd.append(at)
                 continue
             quoted = dumps(text)
             question = copy()
             question.update(quoted)
             question.update(question_tail)
-            add(Request(row, record_id, question.digest(), join((head, quoted, tail)), model))
-        return made
+            quote(quoted)
+            finish(question.digest())
+        return asked
 
     def fingerprint(self, quoted: bytes) -> bytes:
         """The fingerprint of a prompt, given as a JSON string."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claude_pipeline.chunk import BODY_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES
@@ -27,10 +27,6 @@ class Fit:
     def surely_bytes(self) -> int:
         """A request of at most so many bytes of params fits, whatever its model."""
         return min([self.bytes_max, *(context * BYTES_PER_TOKEN_MOST for context in self.contexts.values())])
-
-    def all_fit(self, requests: Iterable[Request]) -> bool:
-        """Whether each of them surely fits."""
-        return max([len(request.params) for request in requests], default=0) <= self.surely_bytes
 
     def checked(self, made: Request | Rejection) -> Request | Rejection:
         """The request where it fits, else why it does not."""

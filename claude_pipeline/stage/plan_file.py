@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -18,6 +17,7 @@ from claude_pipeline.errors import DatasetInvalid, PromptInvalid
 from claude_pipeline.garbage import no_search
 from claude_pipeline.progress import told
 from claude_pipeline.request import Rejection, Request
+from claude_pipeline.request_table import RequestTable, tables_of
 from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.known import Known, Unchanged, agree
 from claude_pipeline.stage.question import metadata_of
@@ -129,13 +129,20 @@ class _Planner:
 
     def _made(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.Table:
         with no_search():
-            checked = self._refusals.checked(made_of(self._maker, batch, rows))
-            asked = [made for made in checked if isinstance(made, Request)]
-            columns = _asked(asked) if len(asked) == len(checked) else _with_rejected(checked, self._origin)
+            made = made_of(self._maker, batch, rows)
+            if isinstance(made, RequestTable) and self._refusals.passed(made):
+                self._keep([made])
+                return _all_asked(made)
+            checked = self._refusals.checked(made.requests() if isinstance(made, RequestTable) else made)
+            self._keep(tables_of(one for one in checked if isinstance(one, Request)))
+            columns = zip(*(_row(one, self._origin) for one in checked), strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
-            if self._spool is not None:
-                self._spool.add([request.params for request in asked])
         return pa.Table.from_arrays(arrays, schema=PLAN)
+
+    def _keep(self, tables: Iterable[RequestTable]) -> None:
+        if self._spool is not None:
+            for table in tables:
+                self._spool.add(table)
 
 
 class _Refusals:
@@ -146,12 +153,15 @@ class _Refusals:
         self._runaways = 0
         self.seen = self.rejected = 0
 
-    def checked(self, batch: Sequence[Request | Rejection]) -> Sequence[Request | Rejection]:
+    def passed(self, requests: RequestTable) -> bool:
+        """Whether the next records are all asked. They are then seen; else `checked` says which are not."""
+        if self._origin.faults or int(requests.sizes.max(initial=0)) > self._fit.surely_bytes:
+            return False
+        self.seen += len(requests)
+        return True
+
+    def checked(self, batch: Iterable[Request | Rejection]) -> list[Request | Rejection]:
         """The requests and rejections of the next records. Raises as `write_plan`."""
-        asked = [made for made in batch if isinstance(made, Request)]
-        if len(asked) == len(batch) and not self._origin.faults and self._fit.all_fit(asked):
-            self.seen += len(batch)
-            return batch
         return [self._look_at(made) for made in batch]
 
     def _look_at(self, made: Request | Rejection) -> Request | Rejection:
@@ -176,24 +186,14 @@ class _Refusals:
             )
 
 
-def _asked(batch: Sequence[Request]) -> list[Any]:
-    """The values of PLAN's columns for records that are all asked."""
-    nothing = pa.nulls(len(batch), pa.string())
-    return [
-        [made.row for made in batch],
-        [made.record_id for made in batch],
-        [made.fingerprint for made in batch],
-        nothing,
-        nothing,
-        [len(made.params) for made in batch],
-        [made.model for made in batch],
-        [made.further for made in batch],
-    ]
-
-
-def _with_rejected(batch: Sequence[Request | Rejection], origin: Origin) -> list[Any]:
-    """The same where some are rejected."""
-    return [list(column) for column in zip(*(_row(made, origin) for made in batch), strict=True)]
+def _all_asked(requests: RequestTable) -> pa.Table:
+    """The rows of a plan for records that are all asked."""
+    count = len(requests)
+    nothing = pa.nulls(count, pa.string())
+    further = pa.repeat(pa.scalar([], PLAN.field("further").type), count)
+    model = pa.repeat(requests.model, count)
+    columns = [pa.array(requests.rows), requests.record_ids, requests.fingerprints, nothing, nothing]
+    return pa.Table.from_arrays([*columns, pa.array(requests.sizes), model, further], schema=PLAN)
 
 
 def _row(made: Request | Rejection, origin: Origin) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from claude_pipeline.dataset import Records
 from claude_pipeline.garbage import no_search
 from claude_pipeline.request import NoMoment, Prompt, Rejection, Request, RequestMaker
+from claude_pipeline.request_table import RequestTable, texts_made
 from claude_pipeline.stage.ascending import Ascending, Rows
 
 BATCH_ROWS = 5_000
@@ -53,17 +54,25 @@ def _of_group(records: Records, group: int, maker: Maker, chosen: Rows) -> Itera
         first += batch.num_rows
 
 
-def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> list[Request | Rejection]:
-    """The request or rejection of each record of a batch with the maker's columns; `rows` are theirs in the snapshot."""
+def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> RequestTable | list[Request | Rejection]:
+    """What became of each record of a batch with the maker's columns, whose `rows` in the snapshot are given: a table
+    where all are requests of one model."""
     with no_search():
-        made = None
-        if isinstance(maker, RequestMaker) and all(_is_text(batch.column(name)) for name in maker.prompt.columns):
-            columns = {name: batch.column(name).to_pylist() for name in maker.prompt.columns}
-            made = maker.make_texts(rows, batch.column("record_id").to_pylist(), columns)
+        columns = {name: batch.column(name) for name in maker.prompt.columns}
+        if not isinstance(maker, RequestMaker) or not all(map(_is_text, columns.values())):
+            return _each_made(maker, batch, rows)
+        made = texts_made(maker, rows, batch.column("record_id"), columns)
         if made is None:
-            each = zip(rows, _rows(batch), strict=True)
-            made = [maker.make(row, record_id, record) for row, (record_id, record) in each]
-        return made
+            return _each_made(maker, batch, rows)
+        table, odd = made
+        if not odd:
+            return table
+        alone = _each_made(maker, batch.take(pa.array(odd)), [rows[at] for at in odd])
+        return sorted([*table.requests(), *alone])
+
+
+def _each_made(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> list[Request | Rejection]:
+    return [maker.make(row, record_id, record) for row, (record_id, record) in zip(rows, _rows(batch), strict=True)]
 
 
 def _is_text(array: pa.Array) -> bool:

@@ -56,11 +56,11 @@ class Spool:
         self._size = 0  # bytes of params
         self.is_whole = True
 
-    def add(self, lines: Sequence[bytes]) -> None:
-        """The params of the next requests."""
-        sizes = np.fromiter(map(len, lines), np.int64, len(lines)) + ENTRY_OVERHEAD_BYTES
+    def add(self, requests: RequestTable) -> None:
+        """The next requests."""
+        sizes = requests.sizes + ENTRY_OVERHEAD_BYTES
         first = 0
-        while self.is_whole and first < len(lines):
+        while self.is_whole and first < len(requests):
             file = self._files[-1] if self._open is not None else self._next()
             fit = int(np.searchsorted(np.cumsum(sizes[first:]), self._limit.bytes - file.size_bytes, side="right"))
             fit = min(fit, self._limit.requests - file.requests)
@@ -70,7 +70,7 @@ class Spool:
             end = first + max(fit, 1)  # what is too large for any chunk is refused where chunks are cut
             file.requests += end - first
             file.size_bytes += int(sizes[first:end].sum())
-            self._write(file, b"\n".join([*lines[first:end], b""]))
+            self._write(file, requests.slice(first, end).params)
             first = end
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Spool:
         self._open = FileIO(file.path, "w")
         return file
 
-    def _write(self, file: _File, params: bytes) -> None:
+    def _write(self, file: _File, params: bytes | memoryview) -> None:
         assert self._open is not None
         self._size += len(params)
         try:

@@ -13,7 +13,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker, params_of
-from claude_pipeline.template import PROMPT_CHARACTERS_MAX
 from claude_pipeline_tests.factory import make_workload
 
 SCHEMA = {"type": "object", "properties": {"queue": {"type": "string"}}, "required": ["queue"]}
@@ -67,37 +66,6 @@ def test_a_record_is_rendered(template: str, record: dict[str, Any], text: str) 
 def test_a_template_of_columns_gives_what_jinja_gives(template: str, a: str, b: Any) -> None:
     record = {"a": a, "b": b}
     assert Prompt(template, record).render({**record, "a": f"x{a}"}) == jinja(template, {**record, "a": f"x{a}"})
-
-
-ODD_TEXTS = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", " \n", "a\0b", "\\u0000"])
-)
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["{{ a }}", "{{ a }} {{ b }}{{ a }}", "Which? {{ b }}", "{{ a | upper }} {{ b }}", "{% if a %}{{ b }}{% endif %}"],
-)
-@given(texts=st.lists(st.tuples(ODD_TEXTS, ODD_TEXTS), max_size=8))
-def test_many_records_of_texts_become_what_each_becomes_by_itself(template: str, texts: list[tuple[str, str]]) -> None:
-    maker = RequestMaker.of(make_workload(prompt=template), ["a", "b"])
-    ids = [f"n{number}" for number in range(len(texts))]
-    columns = {name: [pair[at] for pair in texts] for at, name in enumerate("ab") if name in maker.prompt.columns}
-    made = maker.make_texts(range(7, 7 + len(ids)), ids, columns)
-    if "|" in template or "%" in template:
-        assert made is None
-        return
-    alone = [maker.make(7 + n, ids[n], {"a": a, "b": b}) for n, (a, b) in enumerate(texts)]
-    assert made == alone
-
-
-def test_a_prompt_that_is_too_long_is_refused_among_many() -> None:
-    maker = RequestMaker.of(make_workload(prompt="{{ a }}"), ["a"])
-    made = maker.make_texts([0, 1], ["n0", "n1"], {"a": ["short", "x" * (PROMPT_CHARACTERS_MAX + 1)]})
-    assert made is not None
-    assert isinstance(made[0], Request)
-    assert made[1] == maker.make(1, "n1", {"a": "x" * (PROMPT_CHARACTERS_MAX + 1)})
-    assert isinstance(made[1], Rejection)
 
 
 def jinja(template: str, record: dict[str, Any]) -> str:

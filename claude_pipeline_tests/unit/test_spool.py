@@ -35,7 +35,8 @@ def place(tmp_path: Path) -> Path:
 def spooled(place: Path, requests: Sequence[Request], rejected: set[int], limit: ChunkLimit, **options: int) -> Spool:
     spool = Spool(place, limit, **options)
     for first in range(0, len(requests), 3):
-        spool.add([request.params for request in requests[first : first + 3] if request.row not in rejected])
+        for table in tables_of(request for request in requests[first : first + 3] if request.row not in rejected):
+            spool.add(table)
     return spool
 
 
@@ -141,7 +142,8 @@ def test_a_segment_that_is_asked_whole_becomes_the_file_of_a_chunk(tmp_path: Pat
 def test_a_spool_that_grows_too_large_is_dropped(place: Path) -> None:
     spool = spooled(place, make_requests(6, size_bytes=SIZE_BYTES), set(), MANY, most_bytes=250)
     assert not spool.is_whole
-    spool.add([b"more"])
+    (more,) = tables_of(make_requests(1))
+    spool.add(more)
     assert list(place.iterdir()) == []
 
 
@@ -150,7 +152,8 @@ def test_a_spool_for_which_the_disk_has_no_room_is_dropped(place: Path) -> None:
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, usual[1]))
     try:
-        spool.add([b"x" * 2_000_000])
+        for table in tables_of(make_requests(1, size_bytes=2_000_000)):
+            spool.add(table)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert not spool.is_whole

@@ -1,0 +1,82 @@
+"""Records become requests by the thousand as each does by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_pipeline.request import Rejection, Request, RequestMaker
+from claude_pipeline.request_table import PROMPTS, RequestTable
+from claude_pipeline.stage.render import made_of
+from claude_pipeline.template import PROMPT_CHARACTERS_MAX
+from claude_pipeline_tests.factory import make_workload
+
+FIRST = 7  # row of the first record
+ODD_TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", " \n", "a\0b", "\\u0000"])
+)
+
+
+def made(template: str, batch: pa.RecordBatch) -> RequestTable | list[Request | Rejection]:
+    maker = RequestMaker.of(make_workload(prompt=template), batch.schema.names)
+    return made_of(maker, batch, range(FIRST, FIRST + batch.num_rows))
+
+
+def alone(template: str, batch: pa.RecordBatch) -> list[Request | Rejection]:
+    maker = RequestMaker.of(make_workload(prompt=template), batch.schema.names)
+    records = enumerate(batch.to_pylist(), start=FIRST)
+    return [maker.make(row, record["record_id"], record) for row, record in records]
+
+
+def batch_of(*, a: Sequence[object], b: Sequence[object] | None = None) -> pa.RecordBatch:
+    ids = [f"n{number}" for number in range(len(a))]
+    return pa.record_batch({"record_id": pa.array(ids, pa.string()), "a": a, "b": a if b is None else b})
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ a }}", "{{ a }} {{ b }}{{ a }}", "Which? {{ b }}", "{{ a | upper }} {{ b }}", "{% if a %}{{ b }}{% endif %}"],
+)
+@given(texts=st.lists(st.tuples(ODD_TEXTS, ODD_TEXTS), min_size=1, max_size=8))
+def test_many_records_of_texts_become_what_each_becomes_by_itself(template: str, texts: list[tuple[str, str]]) -> None:
+    batch = batch_of(a=[a for a, _ in texts], b=[b for _, b in texts])
+    found = made(template, batch)
+    assert (found.requests() if isinstance(found, RequestTable) else found) == alone(template, batch)
+
+
+def test_records_that_are_all_asked_are_a_table_in_the_order_of_their_rows() -> None:
+    batch = batch_of(a=[f"text {number}" for number in range(2 * PROMPTS + 1)])
+    found = made("Which? {{ a }}", batch)
+    assert isinstance(found, RequestTable)
+    assert found.requests() == alone("Which? {{ a }}", batch)
+    assert found.sizes.tolist() == [len(line) for line in found.lines()]
+
+
+def test_some_that_cannot_be_asked_stand_among_the_others() -> None:
+    texts = [f"text {number}" for number in range(2 * PROMPTS + 1)]
+    texts[0], texts[PROMPTS - 1], texts[2 * PROMPTS] = " ", "\0", ""
+    batch = batch_of(a=texts)
+    found = made("Which? {{ a }}", batch)
+    assert found == alone("Which? {{ a }}", batch)
+    assert sum(isinstance(one, Rejection) for one in found) == 3
+
+
+def test_a_prompt_that_is_too_long_is_refused_among_many() -> None:
+    batch = batch_of(a=["short", "x" * (PROMPT_CHARACTERS_MAX + 1)])
+    found = made("{{ a }}", batch)
+    assert isinstance(found, list)
+    assert isinstance(found[0], Request)
+    assert isinstance(found[1], Rejection)
+    assert found == alone("{{ a }}", batch)
+
+
+@pytest.mark.parametrize("values", [[1, 2], [True, None], ["x", None]], ids=["numbers", "nulls", "some-null"])
+def test_what_is_no_text_is_made_by_itself(values: list[object]) -> None:
+    batch = batch_of(a=values)
+    found = made("{{ a }}", batch)
+    assert isinstance(found, list)
+    assert found == alone("{{ a }}", batch)
