@@ -1,11 +1,13 @@
 """Result rows: their columns, how raw lines become them, and how they meet the records again."""
 
 from claude_pipeline.result.answered import write_answered
+from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.measure import Measure
 from claude_pipeline.result.output import OutputReader
-from claude_pipeline.result.parse import PAID_PERHAPS, AskedFacts, Parsed, parse_results
+from claude_pipeline.result.parse import Parsed, parse_results
 from claude_pipeline.result.place import FailedChunk, MergeInput
 from claude_pipeline.result.rest import connection, write_rest
+from claude_pipeline.result.row import PAID_PERHAPS
 from claude_pipeline.result.schema import (
     answered_where,
     attempts_schema,

@@ -15,8 +15,6 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
-from claude_pipeline.catalog import Usage
-
 TOKENS_MAX = 10**9  # of one request; more is no count of tokens, and sums of it would not fit the ledger
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
@@ -38,21 +36,26 @@ class Reported(msgspec.Struct, gc=False):
     cache_creation: CacheCreation | None = None
     inference_geo: str | None = None
 
-    def billed(self) -> Usage | None:
-        """By class of price; None where that cannot be told."""
-        fresh, out = self.input_tokens, self.output_tokens
-        writes, reads = self.cache_creation_input_tokens or 0, self.cache_read_input_tokens or 0
-        hour = (self.cache_creation.ephemeral_1h_input_tokens or 0) if self.cache_creation is not None else 0
-        if fresh is None or out is None or hour > writes:
-            return None
-        return Usage(fresh, out, writes - hour, hour, reads)
+    @property
+    def hour_tokens(self) -> int:
+        """Of those written to the cache, the ones that live for an hour."""
+        return 0 if self.cache_creation is None else self.cache_creation.ephemeral_1h_input_tokens or 0
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether its price can be told."""
+        return self.input_tokens is not None and self.output_tokens is not None
 
 
 class Unsound(Reported, gc=False):
     """A usage in which something was no count: half of it has no price. No line is decoded into this."""
 
-    def billed(self) -> Usage | None:
-        return None
+    @property
+    def is_priced(self) -> bool:
+        return False
+
+
+NO_USAGE = Reported()
 
 
 class Block(msgspec.Struct, gc=False):

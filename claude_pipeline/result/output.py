@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema_rs
@@ -18,6 +18,16 @@ class OutputReader:
         properties = list(schema["properties"]) if schema is not None else []
         self._columns = list(zip(properties, (f.type for f in fields), strict=True))
         self._validator = jsonschema_rs.validator_for(dict(schema)) if schema is not None else None
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is an output to read answers for."""
+        return self._validator is not None
+
+    def read_all(self, answers: Sequence[str | None]) -> tuple[list[list[Any]], list[str | None]]:
+        """`read` of each: the values by field, and what is wrong with each answer."""
+        found = [self.read(answer) for answer in answers]
+        return [[values[n] for values, _ in found] for n in range(len(self.fields))], [wrong for _, wrong in found]
 
     def read(self, answer: str | None) -> tuple[list[Any], str | None]:
         """Values in the order of `fields`, and what is wrong with the answer (None: it is valid)."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Rates, Usage
+from claude_pipeline.catalog import UNITS_PER_USD, Catalog, Lane, Price, Rates
 from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, quoted_value
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
@@ -47,7 +47,7 @@ def read_answers(
     """One row per request of a chunk, priced and checked. `as_is` and what it raises: as `parse_results`."""
     reader = OutputReader(workload.output, output_fields(workload))
     pricing = Pricing(desk.catalog, facts.model, facts.lane)
-    return parse_results(raw, index, facts, reader, cost_units=pricing.cost_units, verdict_of=_verdict, as_is=as_is)
+    return parse_results(raw, index, facts, reader, rates_of=pricing.rates_of, verdict_of=_verdict, as_is=as_is)
 
 
 @dataclass(frozen=True)
@@ -97,32 +97,26 @@ def _verdict(error_type: str, message: str) -> str:
 
 
 class Pricing:
-    """Costs of a chunk's answers: by the answer's model, at the moment that counts for its lane."""
+    """Prices of a chunk's answers: by the answer's model, on the day that counts for its lane."""
 
     def __init__(self, catalog: Catalog, model: str, lane: Lane) -> None:
         self._catalog, self._asked, self._lane = catalog, model, lane
         self._rates: dict[tuple[str, str | None, date], Rates] = {}
-        self._at: datetime | None = None
-        self._day = date.min  # of `_at`: a batch's answers all have one moment
 
-    def cost_units(self, model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
-        """Cost in 1e-10 USD; None where nobody knows when: unknown is not free."""
-        if at is None:
-            return None
-        if at is not self._at:
-            self._at, self._day = at, at.date()
-        rates = self._rates.get((model, geo, self._day)) or self._find(model, geo, at)
-        return rates.cost_units(usage)
-
-    def _find(self, model: str, geo: str | None, at: datetime) -> Rates:
+    def rates_of(self, model: str, geo: str | None, day: date) -> Rates:
         """The answer's model; where the catalogue does not know it, the one that was asked."""
+        known = self._rates.get((model, geo, day))
+        if known is None:
+            known = self._rates[model, geo, day] = self._find(model, day).rates(lane=self._lane, geo=geo)
+        return known
+
+    def _find(self, model: str, day: date) -> Price:
+        at = datetime.combine(day, time(), UTC)
         for name in (model, self._asked):
             try:
-                price = self._catalog.price(self._catalog.model(name).id, at)
+                return self._catalog.price(self._catalog.model(name).id, at)
             except CatalogMissing:
                 continue
-            rates = self._rates[model, geo, at.date()] = price.rates(lane=self._lane, geo=geo)
-            return rates
         raise CatalogMissing(
             f"no price for {quoted_value(model)}; add it to the file that CLAUDE_PIPELINE_CATALOG names"
         )

@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
 def read(path: Path, requests: int) -> Parsed:
     pricing = Pricing(load(), FACTS.model, FACTS.lane)
     return parse_results(
-        results(path), index_of(requests), FACTS, OutputReader(None, []), cost_units=pricing.cost_units,
+        results(path), index_of(requests), FACTS, OutputReader(None, []), rates_of=pricing.rates_of,
         verdict_of=lambda kind, text: verdict_of(kind, text).value,
     )  # fmt: skip
 

@@ -44,7 +44,7 @@ def read(data: bytes, requests: int, counts: dict[str, int]) -> Parsed | Results
     reader = OutputReader(WORKLOAD.output, FIELDS)
     try:
         return parse_results(
-            io.BytesIO(data), index_of(requests), facts, reader, cost_units=pricing.cost_units,
+            io.BytesIO(data), index_of(requests), facts, reader, rates_of=pricing.rates_of,
             verdict_of=lambda kind, text: verdict_of(kind, text).value,
         )  # fmt: skip
     except (ResultsIncomplete, CatalogMissing) as refused:

@@ -116,6 +116,7 @@ def test_a_refused_dataset_leaves_nothing_that_later_runs_wait_for(
 
 def test_a_last_line_cut_in_the_middle_is_downloaded_again(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
     from claude_pipeline.result import AskedFacts, OutputReader, parse_results
+    from claude_pipeline.stage.answers import Pricing
 
     path = tmp_path / "cut.jsonl"
     path.write_bytes(b'{"custom_id":"t-0","result":{"type":"expired"}}\n{"custom_id":"t-1","resu')
@@ -123,9 +124,9 @@ def test_a_last_line_cut_in_the_middle_is_downloaded_again(desk: Desk, tmp_path:
     import pyarrow as pa
 
     index = pa.table({"position": [0, 1], "row": [0, 1], "record_id": ["a", "b"], "fingerprint": [b"x" * 32] * 2})
-    reader = OutputReader(None, [])
+    reader, pricing = OutputReader(None, []), Pricing(desk.catalog, "m", "batch")
     with path.open("rb") as raw, pytest.raises(ResultsIncomplete, match="end in the middle of a line"):
-        parse_results(raw, index, facts, reader, cost_units=lambda m, u, geo, at: 0, verdict_of=lambda t, m: "retry")
+        parse_results(raw, index, facts, reader, rates_of=pricing.rates_of, verdict_of=lambda t, m: "retry")
 
 
 def test_low_credit_in_result_lines_is_told(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:

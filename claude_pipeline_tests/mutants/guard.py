@@ -128,7 +128,7 @@ MUTANTS = (
     ),
     Mutant(
         "count and id check before collect: any lines will do",
-        (Edit("claude_pipeline/result/parse.py", "        lines.check()\n", ""),),
+        (Edit("claude_pipeline/result/parse.py", "            self._check_counts(table)\n", "            pass\n"),),
         (COLLECT, RECOVERY, SEEDS),
     ),
     Mutant(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 
-from claude_pipeline.catalog import Usage
+from claude_pipeline.catalog import Rates, TokenRates
+from claude_pipeline.catalog.price import NO_BAND
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.lane.journal import Journal, results
@@ -54,24 +55,23 @@ def journal_of(path: Path, *ends: tuple[int, Reply], requests: int, closed: bool
 
 
 def parse(path: Path, requests: int) -> Parsed:
-    priced: list[datetime | None] = []
-
-    def cost_units(model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
-        priced.append(at)
-        return 100 * (at - NOW).seconds if at is not None else None
+    def rates_of(model: str, geo: str | None, day: date) -> Rates:
+        of_output = TokenRates(0, 100 * (1 + (day - NOW.date()).days), 0, 0, 0)  # dearer by the day
+        return Rates(of_output, of_output, NO_BAND, 1)
 
     return parse_results(
-        results(path), index_of(requests), FACTS, OutputReader(None, []), cost_units=cost_units,
+        results(path), index_of(requests), FACTS, OutputReader(None, []), rates_of=rates_of,
         verdict_of=lambda kind, text: verdict_of(kind, text).value,
     )  # fmt: skip
 
 
 def test_each_row_tells_its_own_moment_and_is_priced_by_it(tmp_path: Path) -> None:
-    path = journal_of(tmp_path, (1, answer("b", later(5))), (0, answer("a", later(3))), requests=2)
+    tomorrow = later(24 * 3600)
+    path = journal_of(tmp_path, (1, answer("b", tomorrow)), (0, answer("a", later(3))), requests=2)
     rows = parse(path, 2).table.to_pylist()
     assert [(r["position"], r["answer"], r["answered_at"], r["cost_usd"]) for r in rows] == [
-        (0, "a", later(3), 300 / 1e10),
-        (1, "b", later(5), 500 / 1e10),
+        (0, "a", later(3), 500 / 1e10),
+        (1, "b", tomorrow, 1_000 / 1e10),
     ]
     assert {(r["lane"], r["answer_source"], r["batch_id"], r["custom_id"]) for r in rows} == {
         ("realtime", "realtime", None, None)

@@ -6,14 +6,15 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from claude_pipeline.catalog import Usage
+from claude_pipeline.catalog import Rates, TokenRates
+from claude_pipeline.catalog.price import NO_BAND
 from claude_pipeline.chunk import INDEX
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.lane.api_error import verdict_of
@@ -54,9 +55,12 @@ def index_of(count: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, INDEX.types, strict=True)], schema=INDEX)
 
 
-def cost_units(model: str, usage: Usage, geo: str | None, at: datetime | None) -> int | None:
-    assert at == CREATED
-    return 100 * usage.output_tokens
+OF_OUTPUT = TokenRates(0, 100, 0, 0, 0)  # 100 units a token of output, and nothing else costs
+
+
+def rates_of(model: str, geo: str | None, day: date) -> Rates:
+    assert day == CREATED.date()
+    return Rates(OF_OUTPUT, OF_OUTPUT, NO_BAND, 1)
 
 
 def parse(
@@ -76,7 +80,7 @@ def parse(
     reader = OutputReader(workload.output, output_fields(workload))
     with (folder / "raw.jsonl").open("rb") as raw:
         return parse_results(
-            raw, index_of(requests), facts, reader, cost_units=cost_units,
+            raw, index_of(requests), facts, reader, rates_of=rates_of,
             verdict_of=lambda kind, text: verdict_of(kind, text).value,
         )  # fmt: skip
 
