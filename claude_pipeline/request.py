@@ -33,6 +33,9 @@ from claude_pipeline.workload import Workload
 _SENTINEL = "\x00prompt\x00"
 
 
+Plain = str | int | bool | float  # values that a prompt takes as Python prints them; of numbers, finite ones
+
+
 class NoMoment:
     """A date or time that Python cannot hold: outside the years 1 to 9999, or in a time zone nobody knows."""
 
@@ -132,16 +135,16 @@ class Prompt:
             raise Unusable("empty_prompt", "the prompt is blank")
         return text
 
-    def render_texts(self, columns: Mapping[str, Sequence[str]]) -> list[str | None] | None:
-        """The prompts of many records, whose columns hold nothing but texts; None for one that `render` may refuse.
-        None instead of all where each has to be rendered by itself.
+    def render_texts(self, columns: Mapping[str, Sequence[Plain]]) -> list[str | None] | None:
+        """The prompts of many records, in whose columns all values are plain ones of a kind; None for one that `render`
+        may refuse. None instead of all where each has to be rendered by itself.
         """
         texts = self._template.render_texts(columns)
         if texts is None:
             return None
         blank = list(range(len(texts)))
         for values in [columns[name] for name in self.columns] if self._prints_only else [texts]:
-            blank = [at for at in blank if not values[at] or values[at].isspace()]
+            blank = [at for at in blank if isinstance(text := values[at], str) and (not text or text.isspace())]
         prompts: list[str | None] = list(texts)
         for at in blank:
             prompts[at] = None

@@ -108,7 +108,7 @@ def tables_of(
 def texts_made(
     maker: RequestMaker, rows: Sequence[int], record_ids: pa.Array, columns: Mapping[str, pa.Array]
 ) -> tuple[RequestTable, list[int]] | None:
-    """The requests of many records, whose columns hold nothing but texts, and the places of those that have to be made by
+    """The requests of many records, whose columns hold nothing but plain values, and the places of those that have to be made by
     themselves; None where all have to."""
     head, tail = maker.head, maker.tail
     between = tail + b"\n" + head

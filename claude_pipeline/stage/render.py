@@ -59,7 +59,7 @@ def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> Request
     where all are requests of one model."""
     with no_search():
         columns = {name: batch.column(name) for name in maker.prompt.columns}
-        if not isinstance(maker, RequestMaker) or not all(map(_is_text, columns.values())):
+        if not isinstance(maker, RequestMaker) or not all(map(_is_plain, columns.values())):
             return _each_made(maker, batch, rows)
         made = texts_made(maker, rows, batch.column("record_id"), columns)
         if made is None:
@@ -75,8 +75,14 @@ def _each_made(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> list
     return [maker.make(row, record_id, record) for row, (record_id, record) in zip(rows, _rows(batch), strict=True)]
 
 
-def _is_text(array: pa.Array) -> bool:
-    return pa.types.is_string(array.type) and not array.null_count
+def _is_plain(array: pa.Array) -> bool:
+    """Whether a prompt takes each value as Python prints it: text, numbers, truth values, and none that is refused."""
+    kind = array.type
+    if array.null_count:
+        return False
+    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
+        return bool(np.isfinite(array.to_numpy()).all())
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def columns_for(maker: Maker) -> list[str]:

@@ -57,6 +57,8 @@ class Template:
                 node.name for node in tree.find_all(nodes.Name) if node.ctx == "load"
             ) & frozenset(self._environment.globals)
             self._compiled = self._environment.from_string(tree)
+            # Jinja keeps a chain of mappings, which it goes through twice for each record: a quarter of the whole.
+            self._compiled.globals = dict(self._compiled.globals)
         except TemplateSyntaxError as error:
             raise PromptInvalid(f"{place} line {error.lineno}: {error.message}") from None
         except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
@@ -73,8 +75,8 @@ class Template:
         text = self._joined.text(record) if self._joined is not None else None
         return self._by_jinja(record) if text is None else _joined([text])
 
-    def render_texts(self, columns: Mapping[str, Sequence[str]]) -> list[str] | None:
-        """The prompts of many records, whose columns hold nothing but texts; longer ones than `render` allows as well.
+    def render_texts(self, columns: Mapping[str, Sequence[object]]) -> list[str] | None:
+        """The prompts of many records, whose values are printed as they are; longer ones than `render` allows as well.
         None where the template does more than print columns: `render` each.
         """
         return self._joined.texts(columns) if self._joined is not None else None

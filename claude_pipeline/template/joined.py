@@ -46,8 +46,8 @@ class Joined:
                 return None
         return self._format % values
 
-    def texts(self, columns: Mapping[str, Sequence[str]]) -> list[str] | None:
-        """Of many records at once, whose columns hold nothing but texts; None where it has no column to print."""
+    def texts(self, columns: Mapping[str, Sequence[object]]) -> list[str] | None:
+        """Of many records at once, whose values are printed as they are; None where it has no column to print."""
         if not self._names or not self._names <= columns.keys():
             return None
         return list(map(self._format.__mod__, zip(*(columns[name] for name in self._order), strict=True)))

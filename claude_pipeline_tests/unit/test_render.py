@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_pipeline.request import Rejection, Request, RequestMaker
@@ -41,6 +41,7 @@ def batch_of(*, a: Sequence[object], b: Sequence[object] | None = None) -> pa.Re
     "template",
     ["{{ a }}", "{{ a }} {{ b }}{{ a }}", "Which? {{ b }}", "{{ a | upper }} {{ b }}", "{% if a %}{{ b }}{% endif %}"],
 )
+@settings(deadline=None)  # the first example imports what the others use
 @given(texts=st.lists(st.tuples(ODD_TEXTS, ODD_TEXTS), min_size=1, max_size=8))
 def test_many_records_of_texts_become_what_each_becomes_by_itself(template: str, texts: list[tuple[str, str]]) -> None:
     batch = batch_of(a=[a for a, _ in texts], b=[b for _, b in texts])
@@ -74,8 +75,31 @@ def test_a_prompt_that_is_too_long_is_refused_among_many() -> None:
     assert found == alone("{{ a }}", batch)
 
 
-@pytest.mark.parametrize("values", [[1, 2], [True, None], ["x", None]], ids=["numbers", "nulls", "some-null"])
-def test_what_is_no_text_is_made_by_itself(values: list[object]) -> None:
+NUMBERS = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=2),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
+    st.lists(st.booleans(), min_size=2, max_size=2),
+)
+
+
+@pytest.mark.parametrize("template", ["{{ a }}", "{{ a }}{{ b }}", "{{ b }} has {{ a }} %"])
+@given(numbers=NUMBERS, texts=st.lists(ODD_TEXTS, min_size=2, max_size=2))
+def test_numbers_are_printed_as_they_are_by_themselves(template: str, numbers: list[object], texts: list[str]) -> None:
+    batch = batch_of(a=numbers, b=texts)
+    found = made(template, batch)
+    assert (found.requests() if isinstance(found, RequestTable) else found) == alone(template, batch)
+
+
+def test_a_number_beside_an_empty_text_is_something_to_ask() -> None:
+    assert isinstance(made("{{ a }}{{ b }}", batch_of(a=[0, 0.0, 1], b=["", " ", "x"])), RequestTable)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["x", None], [True, None], [0.5, float("nan")], [float("inf"), 1.0], [[1], [2]], [b"x", b"y"]],
+    ids=["some-null", "null-beside-a-truth-value", "nan", "infinite", "lists", "bytes"],
+)
+def test_what_is_not_printed_as_it_is_is_made_by_itself(values: list[object]) -> None:
     batch = batch_of(a=values)
     found = made("{{ a }}", batch)
     assert isinstance(found, list)
