@@ -135,6 +135,19 @@ class Prompt:
             raise Unusable("empty_prompt", "the prompt is blank")
         return text
 
+    def text(self, record: Mapping[str, Any]) -> str | None:
+        """`render`, with None in place of what it raises.
+
+        Raises:
+            Unusable: `too_much_work`, which takes a second to find out: not to be done twice for thousands.
+        """
+        try:
+            return self.render(record)
+        except Unusable as problem:
+            if problem.code == "too_much_work":
+                raise
+            return None
+
     def render_texts(self, columns: Mapping[str, Sequence[Plain]]) -> list[str | None] | None:
         """The prompts of many records, in whose columns all values are plain ones of a kind; None for one that `render`
         may refuse. None instead of all where each has to be rendered by itself.
@@ -220,7 +233,11 @@ class RequestMaker:
             if text is None or "\x00" in text:
                 asked.odd.append(at)
                 continue
-            quoted = dumps(text)
+            try:
+                quoted = dumps(text)
+            except (orjson.JSONEncodeError, UnicodeEncodeError):
+                asked.odd.append(at)
+                continue
             question = copy()
             question.update(quoted)
             question.update(question_tail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -14,9 +14,6 @@ from claude_pipeline.garbage import no_search
 from claude_pipeline.request import Request, RequestMaker
 
 ROWS, BYTES = 5_000, 16_000_000  # of a table that `tables_of` makes, at most
-# Prompts that are rendered at once, by `texts_made`. So few stay in the processor's cache, and their memory is used again for
-# the next: 4.0 us a record where 5,000 at once take 5.3 (2026-11-27, 1.4 KB of prompt).
-PROMPTS = 500
 
 
 @dataclass(frozen=True)
@@ -106,20 +103,19 @@ def tables_of(
 
 
 def texts_made(
-    maker: RequestMaker, rows: Sequence[int], record_ids: pa.Array, columns: Mapping[str, pa.Array]
-) -> tuple[RequestTable, list[int]] | None:
-    """The requests of many records, whose columns hold nothing but plain values, and the places of those that have to be made by
-    themselves; None where all have to."""
+    maker: RequestMaker, rows: Sequence[int], record_ids: pa.Array, texts: Iterable[Sequence[str | None]]
+) -> tuple[RequestTable, list[int]]:
+    """The requests of many records with these prompts, which come in pieces; and the places of those among them that have
+    none, or one that is refused."""
     head, tail = maker.head, maker.tail
     between = tail + b"\n" + head
     odd: list[int] = []
-    sizes, fingerprints, params = [], [], []
-    for first in range(0, len(rows), PROMPTS):
-        texts = maker.prompt.render_texts({name: c.slice(first, PROMPTS).to_pylist() for name, c in columns.items()})
-        if texts is None:
-            return None
-        asked = maker.questions(texts)
+    sizes, fingerprints, params = [np.empty(0, np.int64)], [], []
+    first = 0
+    for piece in texts:
+        asked = maker.questions(piece)
         odd += [first + at for at in asked.odd]
+        first += len(piece)
         if asked.quoted:
             sizes.append(np.fromiter(map(len, asked.quoted), np.int64, len(asked.quoted)))
             fingerprints += asked.fingerprints
@@ -133,7 +129,7 @@ def texts_made(
         numbers,
         record_ids,
         pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(numbers), [None, held]),
-        np.concatenate([np.empty(0, np.int64), *sizes]) + (len(head) + len(tail)),
+        np.concatenate(sizes) + (len(head) + len(tail)),
         b"".join(params),
         alike=True,
         model=maker.model,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_pipeline.request import Rejection, Request, RequestMaker
-from claude_pipeline.request_table import PROMPTS, RequestTable
-from claude_pipeline.stage.render import made_of
+from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker
+from claude_pipeline.request_table import RequestTable
+from claude_pipeline.stage.render import PROMPTS, made_of
 from claude_pipeline.template import PROMPT_CHARACTERS_MAX
 from claude_pipeline_tests.factory import make_workload
 
@@ -23,7 +24,8 @@ ODD_TEXTS = st.one_of(
 
 def made(template: str, batch: pa.RecordBatch) -> RequestTable | list[Request | Rejection]:
     maker = RequestMaker.of(make_workload(prompt=template), batch.schema.names)
-    return made_of(maker, batch, range(FIRST, FIRST + batch.num_rows))
+    found = made_of(maker, batch, range(FIRST, FIRST + batch.num_rows))
+    return found if isinstance(found, RequestTable) else list(found)
 
 
 def alone(template: str, batch: pa.RecordBatch) -> list[Request | Rejection]:
@@ -104,3 +106,33 @@ def test_what_is_not_printed_as_it_is_is_made_by_itself(values: list[object]) ->
     found = made("{{ a }}", batch)
     assert isinstance(found, list)
     assert found == alone("{{ a }}", batch)
+
+
+class Counting:
+    """A maker that is none of one model, and counts what it makes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.prompt = Prompt("{{ a }}", ["record_id", "a"])
+
+    def make(self, row: int, record_id: str, record: Mapping[str, Any]) -> Request | Rejection:
+        self.count += 1
+        return Rejection(row, record_id, "empty_text", "")
+
+
+def test_what_is_made_one_by_one_comes_as_it_is_made() -> None:
+    # A template that runs away takes a second for each record: three of them say enough.
+    maker = Counting()
+    found = made_of(maker, batch_of(a=["x"] * 9), range(9))
+    assert not isinstance(found, RequestTable)
+    assert (next(iter(found)).row, maker.count) == (0, 1)
+
+
+def test_a_template_that_runs_away_is_left_as_soon_as_it_does() -> None:
+    template = "{% for x in range(100000) %}{% for y in range(100000) %}{{ a }}{% endfor %}{% endfor %}"
+    maker = RequestMaker.of(make_workload(prompt=template), ["a"])
+    found = made_of(maker, batch_of(a=["x"] * PROMPTS), range(PROMPTS))  # all of them would take half a minute
+    assert not isinstance(found, RequestTable | list)
+    first = next(iter(found))
+    assert isinstance(first, Rejection)
+    assert first.code == "too_much_work"
