@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jsonschema_rs
@@ -16,7 +16,7 @@ class OutputReader:
     def __init__(self, schema: Mapping[str, Any] | None, fields: list[pa.Field]) -> None:
         self.fields = fields
         properties = list(schema["properties"]) if schema is not None else []
-        self._columns = list(zip(properties, (f.type for f in fields), strict=True))
+        self._columns = list(zip(properties, (fitting(field.type) for field in fields), strict=True))
         self._validator = jsonschema_rs.validator_for(dict(schema)) if schema is not None else None
 
     @property
@@ -43,33 +43,46 @@ class OutputReader:
         if not isinstance(document, dict):
             return nothing, "the answer is not a JSON object"
         wrong = None if self._validator.is_valid(document) else "the answer does not fit the output schema"
-        return [fit(document.get(name), kind) for name, kind in self._columns], wrong
+        return [fit(document.get(name)) for name, fit in self._columns], wrong
 
 
-def fit(value: Any, kind: pa.DataType) -> Any:
-    """`value` as a column of that type takes it; null where it cannot (the answer's text keeps it)."""
-    if value is None:
-        return None
+def fitting(kind: pa.DataType) -> Callable[[Any], Any]:
+    """What makes of a JSON value one that a column of that type takes; null where it cannot (the answer's text keeps it)."""
     if pa.types.is_string(kind):
-        return value if isinstance(value, str) else _as_text(value)
+        return _text
     if pa.types.is_boolean(kind):
-        return value if isinstance(value, bool) else None
-    if isinstance(value, bool):
-        return None
+        return _truth
     if pa.types.is_integer(kind):
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        return int(value) if whole and -(2**63) <= value < 2**63 else None
+        return _whole
     if pa.types.is_floating(kind):
-        return float(value) if isinstance(value, int | float) else None
+        return _number
     if pa.types.is_list(kind):
-        return [fit(item, kind.value_type) for item in value] if isinstance(value, list) else None
-    if pa.types.is_struct(kind) and isinstance(value, dict):
-        return {inner.name: fit(value.get(inner.name), inner.type) for inner in kind}
-    return None
+        item = fitting(kind.value_type)
+        return lambda value: [item(each) for each in value] if isinstance(value, list) else None
+    if pa.types.is_struct(kind):
+        fields = [(inner.name, fitting(inner.type)) for inner in kind]
+        return lambda value: {name: fit(value.get(name)) for name, fit in fields} if isinstance(value, dict) else None
+    return lambda _: None
 
 
-def _as_text(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # nested more deeply than it writes, though not than it reads
         return None
+
+
+def _truth(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
+        return None
+    return int(value) if -(2**63) <= value < 2**63 else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
