@@ -31,13 +31,17 @@ from claude_pipeline.template import (
 from claude_pipeline.workload import Workload
 
 _SENTINEL = "\x00prompt\x00"
-
-
-Plain = str | int | bool | float  # values that a prompt takes as Python prints them; of numbers, finite ones
+Printed = str | int | bool | float  # values that a prompt takes as Python prints them; of numbers, finite ones
 
 
 class NoMoment:
-    """A date or time that Python cannot hold: outside the years 1 to 9999, or in a time zone nobody knows."""
+    """A date or time that Python cannot hold: outside the years 1 to 9999, or in a time zone nobody knows. No filter can
+    make a text of it."""
+
+    def __str__(self) -> str:
+        raise Unusable("wrong_type", f"a column {_PRINTED_AS_PYTHON[NoMoment]}")
+
+    __repr__ = __str__
 
 
 _PRINTED_AS_PYTHON: Mapping[type, str] = {
@@ -148,8 +152,8 @@ class Prompt:
                 raise
             return None
 
-    def render_texts(self, columns: Mapping[str, Sequence[Plain]]) -> list[str | None] | None:
-        """The prompts of many records, in whose columns all values are plain ones of a kind; None for one that `render`
+    def render_texts(self, columns: Mapping[str, Sequence[Printed]]) -> list[str | None] | None:
+        """The prompts of many records, in whose columns all values are printed and of a kind; None for one that `render`
         may refuse. None instead of all where each has to be rendered by itself.
         """
         texts = self._template.render_texts(columns)
@@ -225,7 +229,7 @@ class RequestMaker:
         return Request(row, record_id, self.fingerprint(quoted), self.head + quoted + self.tail, self.model)
 
     def questions(self, texts: Sequence[str | None]) -> Questions:
-        """The questions of many prompts, as `Prompt.render_texts` gives them."""
+        """The questions of many prompts; None stands for one that was refused."""
         asked = Questions([], [], [])
         question_tail, dumps, copy = self.question_tail, orjson.dumps, self.question.copy
         quote, finish = asked.quoted.append, asked.fingerprints.append

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from claude_pipeline.catalog import Rates
+from claude_pipeline.catalog import UNITS_PER_USD, Rates, TokenRates, Usage
 
 Tokens = npt.NDArray[np.int64]
+EXACT_MAX = 2**53  # up to which whole numbers are divided as exactly by numpy as by Python
 
 
 class Usages(NamedTuple):
@@ -21,20 +22,23 @@ class Usages(NamedTuple):
     cache_write_1h_tokens: Tokens
     cache_read_tokens: Tokens
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Usages:
-        """Those of some answers."""
-        return Usages(*(tokens[chosen] for tokens in self))
+    def at(self, places: npt.NDArray[np.int64]) -> Usages:
+        """Those of the answers at these places."""
+        return Usages(*(tokens[places] for tokens in self))
 
-    def cost_units(self, rates: Rates) -> Tokens:
-        """Cost of each in 1e-10 USD. No count is above `TOKENS_MAX`, so that no sum of parts is too large."""
-        fresh, _, write_5m, write_1h, read = self
+    def cost_usd(self, rates: Rates) -> npt.NDArray[np.float64]:
+        """Cost of each."""
+        most = sum(int(tokens.max(initial=0)) for tokens in self)
+        if most * max(*rates.below, *rates.above) > EXACT_MAX:  # counts that nobody has, at a price that nobody asks
+            each = (Usage(*tokens) for tokens in zip(*(tokens.tolist() for tokens in self), strict=True))
+            return np.array([rates.cost_units(usage) / UNITS_PER_USD for usage in each], np.float64)
         parts = self._parts(rates.below)
-        is_above = fresh + write_5m + write_1h + read > rates.threshold_tokens
+        is_above = self.input_tokens + sum(self[2:]) > rates.threshold_tokens
         if is_above.any():
             parts = np.where(is_above, self._parts(rates.above), parts)
-        return parts if rates.parts_per_unit == 1 else -(-parts // rates.parts_per_unit)
+        return -(-parts // rates.parts_per_unit) / UNITS_PER_USD
 
-    def _parts(self, rate: tuple[int, ...]) -> Tokens:
+    def _parts(self, rate: TokenRates) -> Tokens:
         parts = np.zeros(len(self.input_tokens), np.int64)
         for tokens, price in zip(self, rate, strict=True):
             parts += tokens * price

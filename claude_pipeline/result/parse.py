@@ -92,14 +92,14 @@ class _Lines:
         self._position_of = {custom_id: position for position, custom_id in enumerate(self.custom_ids)}
         self._is_told = bytearray(requests)
         self._batches: list[pa.RecordBatch] = []
-        self._again: list[tuple[int, Line]] = []  # a request's further lines
+        self._further: list[pa.RecordBatch] = []  # rows of a request's further lines
         self.read = self.unreadable = 0
 
     def take(self, block: Sequence[bytes]) -> None:
         """The next lines. Raises as `parse_results`."""
         is_told, position_of = self._is_told, self._position_of
-        positions: list[int] = []
-        lines: list[Line] = []
+        first: list[tuple[int, Line]] = []
+        further: list[tuple[int, Line]] = []
         for raw, line in zip(block, map(read_line, block), strict=True):
             if line is None:
                 self._unread(raw)
@@ -109,12 +109,12 @@ class _Lines:
                 self._foreign(line)
             elif not is_told[position]:
                 is_told[position] = True
-                positions.append(position)
-                lines.append(line)
+                first.append((position, line))
             elif not self._facts.is_journal:
-                self._again.append((position, line))
+                further.append((position, line))
         self.read += len(block)
-        self._batches += self._maker.rows(positions, lines)
+        self._batches += self._maker.rows(first)
+        self._further += self._maker.rows(further)
 
     def _unread(self, raw: bytes) -> None:
         if raw.isspace():
@@ -133,7 +133,8 @@ class _Lines:
 
     def rows(self) -> pa.Table:
         """A row for each request, in order: columns as `RowMaker` has them. Raises as `parse_results`."""
-        table = _ordered(pa.Table.from_batches(self._batches, self._maker.schema))
+        table = pa.Table.from_batches(self._batches, self._maker.schema)
+        self._batches = []
         contradicted = self._contradicted(table)
         untold = self._is_told.count(False)
         if self._facts.is_journal:
@@ -146,24 +147,28 @@ class _Lines:
         if contradicted:
             table = table.filter(pc.invert(pc.is_in(table.column("position"), pa.array(contradicted, pa.int32()))))
         missing = [*contradicted, *(n for n, is_told in enumerate(self._is_told) if not is_told)]
-        if not missing:
-            return table
-        nothing = self._maker.errors(missing, *(MISSING if self._as_is else UNREADABLE))
-        return _ordered(pa.concat_tables([table, pa.Table.from_batches([nothing])]))
+        if missing:
+            nothing = self._maker.errors(missing, *(MISSING if self._as_is else UNREADABLE))
+            table = pa.concat_tables([table, pa.Table.from_batches([nothing])])
+        return _ordered(table)
 
     def _contradicted(self, table: pa.Table) -> list[int]:
         """Requests whose further lines say something else than the first: nobody knows which one holds. `as_is` they are
         as good as without a line; an equal line does not count."""
-        at = dict(zip(table.column("position").to_pylist(), range(len(table)), strict=True)) if self._again else {}
         contradicted: dict[int, None] = {}
-        for position, line in self._again:
-            (further,) = self._maker.rows([position], [line])
-            if table.slice(at[position], 1).to_pylist() == further.to_pylist():
-                self.read -= 1
-            elif self._as_is:
-                contradicted[position] = None
-            else:
-                raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {line.custom_id}")
+        if self._further:
+            place = np.empty(self._requests, np.int64)
+            place[table.column("position").to_numpy()] = np.arange(len(table))
+        for further in self._further:
+            first = table.take(pa.array(place[further.column("position").to_numpy()]))
+            for one, other in zip(first.to_pylist(), further.to_pylist(), strict=True):
+                if one == other:
+                    self.read -= 1
+                elif self._as_is:
+                    contradicted[other["position"]] = None
+                else:
+                    custom_id = self.custom_ids[other["position"]]
+                    raise ResultsIncomplete(f"{self._facts.source} hold two different answers to {custom_id}")
         return list(contradicted)
 
     def _check_counts(self, table: pa.Table) -> None:
@@ -209,15 +214,16 @@ def _parsed(told: pa.Table, lines: _Lines, index: pa.Table, facts: AskedFacts, r
         name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in constants.items()
     }
     columns |= {name: index.column(name) for name in ("row", "record_id", "fingerprint")}
-    columns["custom_id"] = pa.array(lines.custom_ids, pa.string())
     if facts.is_journal:  # none ever left
         columns["custom_id"] = pa.nulls(count, pa.string())
+    else:
+        columns["custom_id"] = pa.array(lines.custom_ids, pa.string())
     columns |= {name: told.column(name) for name in told.schema.names}
     outcomes, verdicts = _counted(told.column("outcome")), _counted(told.column("verdict"))
     is_invalid = pc.and_(pc.equal(told.column("outcome"), "succeeded"), told.column("error_type").is_valid())
     stopped = told.filter(pc.equal(told.column("verdict"), "stop")) if verdicts["stop"] else None
     return Parsed(
-        table=pa.Table.from_arrays([_plain(columns[name]) for name in schema.names], schema=schema),
+        table=pa.Table.from_arrays([_whole(columns[name]) for name in schema.names], schema=schema),
         outcomes=outcomes,
         retryable=verdicts["retry"] + verdicts["stop"],
         invalid=pc.sum(is_invalid).as_py() or 0,
@@ -226,5 +232,8 @@ def _parsed(told: pa.Table, lines: _Lines, index: pa.Table, facts: AskedFacts, r
     )
 
 
-def _plain(column: Any) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _whole(column: Any) -> Any:
+    """In one piece; it is copied only where it is in several."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column

@@ -4,7 +4,7 @@ ten thousand fell out of the processor's cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from claude_pipeline.catalog import UNITS_PER_USD, Rates
+from claude_pipeline.catalog import Rates
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.cost import Usages
 from claude_pipeline.result.line import NO_ERROR, NO_USAGE, Line, Message, Reported, Result
@@ -26,6 +26,7 @@ PAID_PERHAPS = frozenset({UNREADABLE[0], MISSING[0], UNKNOWN_TYPE})  # error typ
 
 # The answer's model, where it was made, the day whose prices hold -> prices.
 RatesOf = Callable[[str, str | None, date], Rates]
+Kind = tuple[str, str | None, date | None]  # of price
 VerdictOf = Callable[[str, str], str]  # error type, message -> retry, permanent or stop
 
 _UNTOLD = Line("", Result())  # in place of a line that there is not
@@ -44,13 +45,13 @@ class RowMaker:
         attempts = attempts_schema(reader.fields)
         self.schema = pa.schema([*(attempts.field(name) for name in TOLD), *reader.fields])
 
-    def rows(self, positions: Sequence[int], lines: Sequence[Line]) -> list[pa.RecordBatch]:
-        """The rows of lines about the requests at these positions of the chunk; errors may stand after all answers."""
-        results = [line.result for line in lines]
+    def rows(self, told: Sequence[tuple[int, Line]]) -> list[pa.RecordBatch]:
+        """The rows of lines, each with the position of its request in the chunk; errors may stand after all answers."""
+        results = [line.result for _, line in told]
         messages = [result.message if result.type == "succeeded" else None for result in results]
-        told = list(zip(positions, messages, lines, strict=True))
-        answers = [each for each in told if each[1] is not None]
-        others = [(position, line) for position, message, line in told if message is None]
+        both = list(zip(told, messages, strict=True))
+        answers = [(*each, message) for each, message in both if message is not None]
+        others = [each for each, message in both if message is None]
         made = []
         if answers:
             made.append(self._answers(*zip(*answers, strict=True)))
@@ -63,7 +64,7 @@ class RowMaker:
         count = len(positions)
         return self._errors(positions, [("errored", kind, message)] * count, self._moments([_UNTOLD] * count))
 
-    def _answers(self, positions: Sequence[int], messages: Sequence[Message], lines: Sequence[Line]) -> pa.RecordBatch:
+    def _answers(self, positions: Sequence[int], lines: Sequence[Line], messages: Sequence[Message]) -> pa.RecordBatch:
         facts, count = self._facts, len(messages)
         answers = [message.text() for message in messages]
         models = [message.model or facts.model for message in messages]
@@ -97,16 +98,15 @@ class RowMaker:
         fresh, out, writes, reads = map(_numbers, tokens.values())
         is_priced = np.array([usage.is_priced for usage in usages]) & (hour <= writes)
         billed = Usages(fresh, out, writes - hour, hour, reads)
-        kinds = list(zip(models, [usage.inference_geo for usage in usages], self._days(moments), strict=True))
-        units = np.zeros(len(kinds), np.int64)
-        for kind in (distinct := set(kinds)):
-            model, geo, day = kind
-            chosen = is_priced if len(distinct) == 1 else is_priced & np.array([each == kind for each in kinds])
+        kinds = zip(models, [usage.inference_geo for usage in usages], self._days(moments), strict=True)
+        costs = np.zeros(len(usages))
+        for (model, geo, day), places in _grouped(kinds).items():
+            priced = places[is_priced[places]]
             if day is None:
-                is_priced &= ~chosen
-            elif chosen.any():
-                units[chosen] = billed.where(chosen).cost_units(self._rates_of(model, geo, day))
-        return pa.array(units / UNITS_PER_USD, mask=~is_priced)
+                is_priced[priced] = False
+            elif len(priced):
+                costs[priced] = billed.at(priced).cost_usd(self._rates_of(model, geo, day))
+        return pa.array(costs, mask=~is_priced)
 
     def _others(self, positions: Sequence[int], lines: Sequence[Line]) -> pa.RecordBatch:
         told = [self._error(line) for line in lines]
@@ -178,6 +178,14 @@ def _tokens(usages: Sequence[Reported]) -> dict[str, pa.Array]:
         "cache_write_tokens": pa.array([usage.cache_creation_input_tokens or 0 for usage in usages], pa.int64()),
         "cache_read_tokens": pa.array([usage.cache_read_input_tokens or 0 for usage in usages], pa.int64()),
     }
+
+
+def _grouped(kinds: Iterable[Kind]) -> dict[Kind, npt.NDArray[np.int64]]:
+    """The places of each kind, which come in the order of the kinds' first."""
+    places: dict[Kind, list[int]] = {}
+    for place, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(place)
+    return {kind: np.array(found, np.int64) for kind, found in places.items()}
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:

@@ -128,6 +128,8 @@ class _Planner:
         return pa.concat_tables([taken, made]).take(pa.array(np.argsort(np.concatenate((old, new)))))
 
     def _made(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.Table:
+        if not batch.num_rows:
+            return PLAN.empty_table()
         with no_search():
             made = made_of(self._maker, batch, rows)
             if isinstance(made, RequestTable) and self._refusals.passed(made):

@@ -59,7 +59,8 @@ def _of_group(records: Records, group: int, maker: Maker, chosen: Rows) -> Itera
 
 def made_of(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> RequestTable | Iterable[Request | Rejection]:
     """What became of each record of a batch with the maker's columns, whose `rows` in the snapshot are given: a table
-    where all are requests of one model. Where one may take a second, they come as they are made."""
+    where all are requests of one model. Where one may take a second, they come as they are made. What is refused is
+    rendered twice: once among others, and once to say why."""
     if not isinstance(maker, RequestMaker):
         return _each_made(maker, batch, rows)
     pieces = (batch.slice(first, PROMPTS) for first in range(0, len(rows), PROMPTS))
@@ -83,15 +84,15 @@ def _each_made(maker: Maker, batch: pa.RecordBatch, rows: Sequence[int]) -> Iter
 def _prompts(prompt: Prompt, batch: pa.RecordBatch) -> Sequence[str | None]:
     """The prompt of each record; None where there may be none. Raises as `Prompt.text`."""
     columns = [batch.column(name) for name in prompt.columns]
-    if all(map(_is_plain, columns)):
-        plain = {name: column.to_pylist() for name, column in zip(prompt.columns, columns, strict=True)}
-        texts = prompt.render_texts(plain)
+    if all(map(_is_printed, columns)):
+        printed = {name: column.to_pylist() for name, column in zip(prompt.columns, columns, strict=True)}
+        texts = prompt.render_texts(printed)
         if texts is not None:
             return texts
     return [prompt.text(record) for _, record in _rows(batch)]
 
 
-def _is_plain(array: pa.Array) -> bool:
+def _is_printed(array: pa.Array) -> bool:
     """Whether a prompt takes each value as Python prints it: text, numbers, truth values, and none that is refused."""
     kind = array.type
     if array.null_count:

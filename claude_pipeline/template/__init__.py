@@ -5,7 +5,7 @@ from `'a' * 10**9`, from loops in loops, from `**` or from huge widths: these ta
 
 Three kinds of templates, told apart once:
 
-joined    text and columns alone, which need no Jinja where their values are text or whole numbers
+joined    text and columns alone, which need no Jinja where their values are text or whole numbers (of many records at once: any numbers)
 plain     columns, conditions and filters that give about as much text as they get: cost is linear in the
           record, nothing is counted
 counted   all else. Each step of a loop, each call, and each value that is made or looked at is paid from a budget
