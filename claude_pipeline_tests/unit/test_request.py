@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_pipeline.errors import PromptInvalid
-from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker, params_of
+from claude_pipeline.request import NoMoment, Prompt, Rejection, Request, RequestMaker, params_of
 from claude_pipeline_tests.factory import make_workload
 
 SCHEMA = {"type": "object", "properties": {"queue": {"type": "string"}}, "required": ["queue"]}
@@ -80,6 +80,15 @@ UNUSABLE: list[Any] = [
     pytest.param("{{ a }}", {"a": float("nan")}, "not_text", "column a is NaN", id="nan"),
     pytest.param("{{ a.b }}", {"a": {"b": float("-inf")}}, "not_text", "a column is infinite", id="nested-infinity"),
     pytest.param("{{ a }}", {"a": b"secret"}, "wrong_type", "column a holds bytes", id="bytes"),
+    *(
+        pytest.param(template, {"a": NoMoment()}, "wrong_type", "outside the years 1 to 9999", id=f"no-moment-{name}")
+        for name, template in {
+            "printed": "{{ a }}",
+            "filter": "{{ a | upper }}",
+            "joined": "{{ 'x' ~ a }}",
+            "list": "{{ [a] | string }}",
+        }.items()
+    ),
     pytest.param("{{ a }}", {"a": ["secret"]}, "wrong_type", "write {{ a | join(', ') }}", id="list"),
     pytest.param(
         "{{ a }}", {"a": {"k": "secret"}}, "wrong_type", "write {{ a.field }} or {{ a | tojson }}", id="object"
