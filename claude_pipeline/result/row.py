@@ -15,7 +15,7 @@ import pyarrow as pa
 from claude_pipeline.catalog import Rates
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.cost import Usages
-from claude_pipeline.result.line import NO_ERROR, NO_USAGE, Line, Message, Reported, Result
+from claude_pipeline.result.line import NO_ERROR, NO_USAGE, Line, Message, Reported
 from claude_pipeline.result.output import OutputReader
 from claude_pipeline.result.schema import MOMENT, attempts_schema
 
@@ -28,8 +28,6 @@ PAID_PERHAPS = frozenset({UNREADABLE[0], MISSING[0], UNKNOWN_TYPE})  # error typ
 RatesOf = Callable[[str, str | None, date], Rates]
 Kind = tuple[str, str | None, date | None]  # of price
 VerdictOf = Callable[[str, str], str]  # error type, message -> retry, permanent or stop
-
-_UNTOLD = Line("", Result())  # in place of a line that there is not
 
 TOLD = (
     "position", "outcome", "verdict", "answer", "answer_source", "model", "stop_reason", "message_id", "input_tokens",
@@ -62,7 +60,8 @@ class RowMaker:
     def errors(self, positions: Sequence[int], kind: str, message: str) -> pa.RecordBatch:
         """The same error for each of these requests, at the moment of the batch's end."""
         count = len(positions)
-        return self._errors(positions, [("errored", kind, message)] * count, self._moments([_UNTOLD] * count))
+        moments = pa.repeat(pa.scalar(self._facts.answered_at, MOMENT), count)
+        return self._errors(positions, [("errored", kind, message)] * count, moments)
 
     def _answers(self, positions: Sequence[int], lines: Sequence[Line], messages: Sequence[Message]) -> pa.RecordBatch:
         facts, count = self._facts, len(messages)
