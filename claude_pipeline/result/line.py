@@ -9,7 +9,8 @@ taken from the line's JSON one by one, and what cannot be read is left out: that
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -25,6 +26,11 @@ class CacheCreation(msgspec.Struct, gc=False):
 
     ephemeral_1h_input_tokens: _Count | None = None
 
+    @property
+    def hour_tokens(self) -> int:
+        """Those that live for an hour."""
+        return self.ephemeral_1h_input_tokens or 0
+
 
 class Reported(msgspec.Struct, gc=False):
     """An answer's tokens as the API reports them; None where it sent no count."""
@@ -36,23 +42,9 @@ class Reported(msgspec.Struct, gc=False):
     cache_creation: CacheCreation | None = None
     inference_geo: str | None = None
 
-    @property
-    def hour_tokens(self) -> int:
-        """Of those written to the cache, the ones that live for an hour."""
-        return 0 if self.cache_creation is None else self.cache_creation.ephemeral_1h_input_tokens or 0
-
-    @property
-    def is_priced(self) -> bool:
-        """Whether its price can be told."""
-        return self.input_tokens is not None and self.output_tokens is not None
-
 
 class Unsound(Reported, gc=False):
     """A usage in which something was no count: half of it has no price. No line is decoded into this."""
-
-    @property
-    def is_priced(self) -> bool:
-        return False
 
 
 NO_USAGE = Reported()
@@ -119,14 +111,25 @@ class Line(msgspec.Struct, gc=False):
     answered_at: str | None = None
 
 
-_documented = msgspec.json.Decoder(Line).decode
+_documented = msgspec.json.Decoder(Line)
+_UNDOCUMENTED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_lines(lines: Sequence[bytes]) -> list[Line | None]:
+    """Each as `read_line` reads it: all at once (1.1 us for 1.4, 2026-11-27) where each is of the documented shape."""
+    read: Sequence[Line] = ()
+    with suppress(*_UNDOCUMENTED):
+        read = _documented.decode_lines(b"".join(lines))
+    if len(read) == len(lines):  # else there is one in two halves, or one of blanks
+        return [*read]
+    return [read_line(line) for line in lines]
 
 
 def read_line(line: bytes) -> Line | None:
     """None: it names no request, or says nothing of one."""
     try:
-        return _documented(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _documented.decode(line)
+    except _UNDOCUMENTED:
         return _whatever(line)
 
 

@@ -13,23 +13,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from claude_pipeline.errors import ResultsIncomplete
 from claude_pipeline.garbage import no_search
 from claude_pipeline.result.asked import AskedFacts
-from claude_pipeline.result.line import Line, read_line
+from claude_pipeline.result.line import Line, read_lines
 from claude_pipeline.result.output import OutputReader
 from claude_pipeline.result.row import MISSING, UNKNOWN_TYPE, UNREADABLE, RatesOf, RowMaker, VerdictOf
 from claude_pipeline.result.schema import attempts_schema
 
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 ID_CHARACTERS = 64  # of a custom_id at most
-LINES, BYTES = 2_000, 1_500_000  # that become rows at once, at most
+LINES, BYTES = 2_000, 1_500_000  # that become rows at once, or a few lines more
+STEP = 50  # lines that are taken at once: of the longest answers 25 MB
 
 
 @dataclass
@@ -71,12 +74,13 @@ def parse_results(
 
 def _blocks(raw: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The lines, as many at a time as become rows at once."""
+    lines = iter(raw)
     block: list[bytes] = []
     size = 0
-    for line in raw:
-        block.append(line)
-        size += len(line)
-        if len(block) == LINES or size > BYTES:
+    while taken := list(islice(lines, STEP)):
+        block += taken
+        size += sum(map(len, taken))
+        if len(block) >= LINES or size > BYTES:
             yield block
             block, size = [], 0
     if block:
@@ -90,53 +94,65 @@ class _Lines:
         self._facts, self._requests, self._maker, self._as_is = facts, requests, maker, as_is
         self.custom_ids = [f"{facts.tag}-{position}" for position in range(requests)]
         self._position_of = {custom_id: position for position, custom_id in enumerate(self.custom_ids)}
-        self._is_told = bytearray(requests)
+        self._is_told = np.zeros(requests, np.bool_)
         self._batches: list[pa.RecordBatch] = []
         self._further: list[pa.RecordBatch] = []  # rows of a request's further lines
         self.read = self.unreadable = 0
 
     def take(self, block: Sequence[bytes]) -> None:
         """The next lines. Raises as `parse_results`."""
-        is_told, position_of = self._is_told, self._position_of
-        first: list[tuple[int, Line]] = []
-        further: list[tuple[int, Line]] = []
-        for raw, line in zip(block, map(read_line, block), strict=True):
-            if line is None:
-                self._unread(raw)
-                continue
-            position = position_of.get(line.custom_id)  # only as we write it, `<tag>-7` and not `<tag>-07`
-            if position is None:
-                self._foreign(line)
-            elif not is_told[position]:
-                is_told[position] = True
-                first.append((position, line))
-            elif not self._facts.is_journal:
-                further.append((position, line))
         self.read += len(block)
-        self._batches += self._maker.rows(first)
-        self._further += self._maker.rows(further)
-
-    def _unread(self, raw: bytes) -> None:
-        if raw.isspace():
-            self.read -= 1
+        lines = read_lines(block)
+        told = [line for line in lines if line is not None]
+        if len(told) < len(lines):
+            self._unread(raw for raw, line in zip(block, lines, strict=True) if line is None)
+        # Only as we write it, `<tag>-7` and not `<tag>-07`.
+        positions = [self._position_of.get(line.custom_id) for line in told]
+        known = [position for position in positions if position is not None]
+        if len(known) < len(told):
+            told = self._without_foreign(told, positions)
+        is_first = self._are_first(np.array(known, np.int64))
+        if is_first.all():
+            self._batches += self._maker.rows(known, told)
             return
-        if not raw.endswith(b"\n") and not self._as_is:
-            raise ResultsIncomplete(f"{self._facts.source} end in the middle of a line; downloading again")
-        self.unreadable += 1
+        first, further = is_first.tolist(), (~is_first).tolist()
+        self._batches += self._maker.rows(list(compress(known, first)), list(compress(told, first)))
+        if not self._facts.is_journal:
+            self._further += self._maker.rows(list(compress(known, further)), list(compress(told, further)))
 
-    def _foreign(self, line: Line) -> None:
+    def _are_first(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each is the first line of its request; they are told from here on."""
+        is_first = np.zeros(len(positions), np.bool_)
+        is_first[np.unique(positions, return_index=True)[1]] = True
+        is_first &= ~self._is_told[positions]
+        self._is_told[positions] = True
+        return is_first
+
+    def _unread(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            if line.isspace():
+                self.read -= 1
+                continue
+            if not line.endswith(b"\n") and not self._as_is:
+                raise ResultsIncomplete(f"{self._facts.source} end in the middle of a line; downloading again")
+            self.unreadable += 1
+
+    def _without_foreign(self, lines: Sequence[Line], positions: Sequence[int | None]) -> list[Line]:
+        """The lines of requests of this chunk: `as_is` others are no word about it."""
         if not self._as_is:
+            foreign = lines[positions.index(None)].custom_id
             raise ResultsIncomplete(
-                f"{self._facts.source}: the id {line.custom_id[:ID_CHARACTERS]!r} is of no request of chunk "
+                f"{self._facts.source}: the id {foreign[:ID_CHARACTERS]!r} is of no request of chunk "
                 f"{self._facts.snapshot}|{self._facts.chunk}; nothing of it is used"
             )
+        return [line for line, position in zip(lines, positions, strict=True) if position is not None]
 
     def rows(self) -> pa.Table:
         """A row for each request, in order: columns as `RowMaker` has them. Raises as `parse_results`."""
         table = pa.Table.from_batches(self._batches, self._maker.schema)
         self._batches = []
         contradicted = self._contradicted(table)
-        untold = self._is_told.count(False)
+        untold = self._requests - int(self._is_told.sum())
         if self._facts.is_journal:
             if untold:
                 raise ResultsIncomplete(f"{self._facts.source} has no end of {untold:,} of {self._requests:,} requests")
@@ -146,7 +162,7 @@ class _Lines:
             raise ResultsIncomplete(f"{self._facts.source} hold no answer to any request of its chunk")
         if contradicted:
             table = table.filter(pc.invert(pc.is_in(table.column("position"), pa.array(contradicted, pa.int32()))))
-        missing = [*contradicted, *(n for n, is_told in enumerate(self._is_told) if not is_told)]
+        missing = [*contradicted, *np.flatnonzero(~self._is_told).tolist()]
         if missing:
             nothing = self._maker.errors(missing, *(MISSING if self._as_is else UNREADABLE))
             table = pa.concat_tables([table, pa.Table.from_batches([nothing])])

@@ -4,8 +4,9 @@ ten thousand fell out of the processor's cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 from claude_pipeline.catalog import Rates
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.cost import Usages
-from claude_pipeline.result.line import NO_ERROR, NO_USAGE, Line, Message, Reported
+from claude_pipeline.result.line import NO_ERROR, NO_USAGE, Line, Message, Reported, Unsound
 from claude_pipeline.result.output import OutputReader
 from claude_pipeline.result.schema import MOMENT, attempts_schema
 
@@ -43,18 +44,21 @@ class RowMaker:
         attempts = attempts_schema(reader.fields)
         self.schema = pa.schema([*(attempts.field(name) for name in TOLD), *reader.fields])
 
-    def rows(self, told: Sequence[tuple[int, Line]]) -> list[pa.RecordBatch]:
+    def rows(self, positions: Sequence[int], lines: Sequence[Line]) -> list[pa.RecordBatch]:
         """The rows of lines, each with the position of its request in the chunk; errors may stand after all answers."""
-        results = [line.result for _, line in told]
+        results = [line.result for line in lines]
         messages = [result.message if result.type == "succeeded" else None for result in results]
-        both = list(zip(told, messages, strict=True))
-        answers = [(*each, message) for each, message in both if message is not None]
-        others = [each for each, message in both if message is None]
+        answers = [message for message in messages if message is not None]
+        if answers and len(answers) == len(lines):  # as most are
+            return [self._answers(positions, lines, answers)]
+        is_answer = [message is not None for message in messages]
         made = []
         if answers:
-            made.append(self._answers(*zip(*answers, strict=True)))
-        if others:
-            made.append(self._others(*zip(*others, strict=True)))
+            own = list(compress(positions, is_answer)), list(compress(lines, is_answer))
+            made.append(self._answers(*own, answers))
+        if len(answers) < len(lines):
+            is_other = [message is None for message in messages]
+            made.append(self._others(list(compress(positions, is_other)), list(compress(lines, is_other))))
         return made
 
     def errors(self, positions: Sequence[int], kind: str, message: str) -> pa.RecordBatch:
@@ -93,11 +97,15 @@ class RowMaker:
         self, usages: Sequence[Reported], tokens: Mapping[str, pa.Array], models: Sequence[str], moments: pa.Array
     ) -> pa.Array:
         """In USD; null where nobody can tell: unknown is not free."""
-        hour = np.array([usage.hour_tokens for usage in usages], np.int64)
+        hour = np.array(
+            [0 if (made := usage.cache_creation) is None else made.hour_tokens for usage in usages], np.int64
+        )
         fresh, out, writes, reads = map(_numbers, tokens.values())
-        is_priced = np.array([usage.is_priced for usage in usages]) & (hour <= writes)
+        is_priced = _is_told(tokens["input_tokens"]) & _is_told(tokens["output_tokens"]) & (hour <= writes)
+        if Unsound in set(map(type, usages)):
+            is_priced &= [not isinstance(usage, Unsound) for usage in usages]
         billed = Usages(fresh, out, writes - hour, hour, reads)
-        kinds = zip(models, [usage.inference_geo for usage in usages], self._days(moments), strict=True)
+        kinds = list(zip(models, [usage.inference_geo for usage in usages], self._days(moments), strict=True))
         costs = np.zeros(len(usages))
         for (model, geo, day), places in _grouped(kinds).items():
             priced = places[is_priced[places]]
@@ -179,8 +187,10 @@ def _tokens(usages: Sequence[Reported]) -> dict[str, pa.Array]:
     }
 
 
-def _grouped(kinds: Iterable[Kind]) -> dict[Kind, npt.NDArray[np.int64]]:
+def _grouped(kinds: Sequence[Kind]) -> dict[Kind, npt.NDArray[np.int64]]:
     """The places of each kind, which come in the order of the kinds' first."""
+    if len(set(kinds)) == 1:  # as of nearly all batches
+        return {kinds[0]: np.arange(len(kinds))}
     places: dict[Kind, list[int]] = {}
     for place, kind in enumerate(kinds):
         places.setdefault(kind, []).append(place)
@@ -190,6 +200,10 @@ def _grouped(kinds: Iterable[Kind]) -> dict[Kind, npt.NDArray[np.int64]]:
 def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:
     """Null is 0."""
     return np.asarray(column.fill_null(0) if column.null_count else column, np.int64)
+
+
+def _is_told(column: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.is_valid())
 
 
 def _moment(value: str | None) -> datetime | None:
