@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from claude_pipeline.ledger import (
 )
 from claude_pipeline.request import Request
 from claude_pipeline.simulator import Simulator
+from claude_pipeline.sql import identifier, literal
 from claude_pipeline.stage.collect import Collection, collect, look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.prepare import Prepared, prepare
@@ -182,6 +184,20 @@ def token_of(text: str) -> str:
 
 def asked(desk: Desk, sql: str) -> list[tuple[Any, ...]]:
     """Rows of the published warehouse."""
-    with duckdb.connect(str(desk.home.warehouse.resolve()), read_only=True) as duck:
-        duck.execute("SET TimeZone = 'UTC'")
-        return duck.execute(sql).fetchall()
+    file = desk.home.warehouse.resolve()
+    with _duck().cursor() as duck:
+        duck.execute(f"ATTACH {literal(str(file))} AS {identifier(file.stem)} (READ_ONLY)")
+        duck.execute(f"USE {identifier(file.stem)}")
+        try:
+            return duck.execute(sql).fetchall()
+        finally:
+            duck.execute("USE memory")
+            duck.execute(f"DETACH {identifier(file.stem)}")
+
+
+@cache
+def _duck() -> duckdb.DuckDBPyConnection:
+    """One for all tests of a process: to make it takes longer than what they ask. It keeps nothing of their files."""
+    duck = duckdb.connect(config={"enable_external_file_cache": False})
+    duck.execute("SET GLOBAL TimeZone = 'UTC'")
+    return duck

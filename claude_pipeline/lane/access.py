@@ -53,7 +53,7 @@ def connect_async(environment: Mapping[str, str] | None = None) -> anthropic.Asy
 
     _keep_quiet()
     limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
-    http = anthropic.DefaultAioHttpClient(follow_redirects=False, limits=limits)
+    http = anthropic.DefaultAioHttpClient(follow_redirects=False, limits=limits, verify=trust(arguments["base_url"]))
     return anthropic.AsyncAnthropic(**arguments, http_client=http)
 
 

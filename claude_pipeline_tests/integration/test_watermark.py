@@ -13,6 +13,7 @@ from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.draft import drafted
 from claude_pipeline.stage.prepare import Prepared, prepare, spec_digest
+from claude_pipeline.stage.publish import publish
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests import drive
 from claude_pipeline_tests.conftest import BATCH_SECONDS
@@ -42,11 +43,12 @@ class Nights:
     def run(self, day: int, table: list[Row], **dataset: Any) -> int:
         """Answer the partition; returns how many requests that sent."""
         workload = self.workload(table, **dataset)
-        drive.run(
-            self.desk, workload, lambda: self.simulator.clock.advance(BATCH_SECONDS), partition=f"2026-11-{day:02d}"
-        )
+        drive.run(self.desk, workload, self.wait, partition=f"2026-11-{day:02d}", publishes=False)
         before, self.billed = self.billed, self.simulator.invoice()["billed_requests"]
         return self.billed - before
+
+    def wait(self) -> None:
+        self.simulator.clock.advance(BATCH_SECONDS)
 
     def prepare(self, day: int, table: list[Row], *, pilot: int | None = None) -> Prepared:
         return prepare(self.desk, self.workload(table), f"2026-11-{day:02d}", pilot=pilot)
@@ -55,8 +57,14 @@ class Nights:
         return {snapshot.id: snapshot.records for snapshot in self.desk.ledger.snapshots("notes")}
 
     def answered(self, view: str = "results") -> list[int]:
-        found = asked(self.desk, f"SELECT id::INT FROM notes.{view} WHERE outcome = 'succeeded' ORDER BY 1")
+        found = self.asked(f"SELECT id::INT FROM notes.{view} WHERE outcome = 'succeeded' ORDER BY 1")
         return [number for (number,) in found]
+
+    def asked(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the warehouse, with all nights so far."""
+        if self.desk.ledger.unpublished("notes"):
+            publish(self.desk)
+        return asked(self.desk, sql)
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def test_each_night_sends_what_is_new(
     assert sent == [23, 7, 4]
     assert nights.records() == {"2026-11-20.1": 23, "2026-11-21.1": 7, "2026-11-22.1": 4}
     assert nights.answered() == nights.answered("latest") == list(range(34))
-    told = asked(desk, "SELECT snapshot, watermark[:10], rests_on FROM ops.snapshots")
+    told = nights.asked("SELECT snapshot, watermark[:10], rests_on FROM ops.snapshots")
     assert told == [
         ("2026-11-20.1", "2026-11-20", None),
         ("2026-11-21.1", "2026-11-21", "2026-11-20.1"),
@@ -123,11 +131,11 @@ def test_a_night_without_anything_new_is_no_error(
     nights = Nights(desk, simulator, tmp_path, write)
     columns = "SELECT column_name, column_type FROM (DESCRIBE notes.results)"
     assert nights.run(20, ONE) == 23
-    before = asked(desk, columns)
+    before = nights.asked(columns)
     assert [nights.run(21, ONE), nights.run(22, ONE), nights.run(23, ONE + TWO)] == [0, 0, 7]
     assert list(nights.records().values()) == [23, 0, 0, 7]
     assert nights.answered() == list(range(30))
-    assert asked(desk, columns) == before
+    assert nights.asked(columns) == before
 
 
 def test_a_night_whose_file_holds_no_line_is_no_error(nights: Nights) -> None:
@@ -212,7 +220,7 @@ def test_rejected_records_of_an_increment_name_their_line(nights: Nights) -> Non
     nights.changes = {"max_reject_ratio": 1}
     nights.run(20, ONE)
     nights.run(21, [*TWO[:3], *ONE, *TWO[3:5], {**TWO[5], "text": None}, TWO[6]])
-    ((place,),) = asked(nights.desk, "SELECT error_message FROM notes.rejected")
+    ((place,),) = nights.asked("SELECT error_message FROM notes.rejected")
     assert place.startswith("notes.jsonl, line 29: ")
 
 
