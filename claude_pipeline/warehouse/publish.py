@@ -72,6 +72,7 @@ def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
         duck.execute("CREATE SCHEMA staged")
         for name in STAGED:
             stage(duck, name, contents.tables[name], scratch)
+        duck.execute("BEGIN")  # one write of the log for all of it: each statement would wait for the disk
         duck.execute("CREATE SCHEMA warehouse.ops")
         for statement in types("warehouse"):
             duck.execute(statement)
@@ -79,10 +80,13 @@ def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
             _ops_table(duck, table)
         duck.execute("USE warehouse")
         _ops_view(duck, SLA)
+        duck.execute("COMMIT")
         for workload, merged in contents.merged.items():
             if merged:
                 attempts = contents.attempts.get(workload) or [_no_attempts(home, _newest_part(merged))]
+                duck.execute("BEGIN")
                 _views(duck, workload, merged, attempts)
+                duck.execute("COMMIT")
                 if workload in contents.measures:
                     _measured(duck, workload, contents.measures[workload])
         duck.execute("USE memory")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.dataset import columns_of, record_batches
-from claude_pipeline.dataset.identity import content_ids
+from claude_pipeline.dataset.identity import FEW_IDS, content_ids
 from claude_pipeline.errors import DatasetInvalid, DuplicateIds
 from claude_pipeline_tests.dataset_factory import records_of, snapshot_of
 
@@ -123,6 +123,16 @@ def test_repeated_ids_are_refused_with_the_first_three_and_their_records(tmp_pat
 def test_a_repeated_id_with_a_nul_is_found_in_its_records(tmp_path: Path) -> None:
     with pytest.raises(DuplicateIds, match=r"occurs 2 times \(x\.jsonl, line 1 and x\.jsonl, line 3\)"):
         snapshot_of(tmp_path, path=_jsonl(tmp_path, [{"id": v} for v in ("a\0'", "b", "a\0'")]), id="id")
+
+
+@pytest.mark.parametrize("records", [FEW_IDS, FEW_IDS + 1], ids=["few", "many"])
+def test_of_few_and_of_many_ids_each_may_stand_once(tmp_path: Path, records: int) -> None:
+    ids = [str(n) for n in range(records)]
+    pq.write_table(pa.table({"id": ids}), tmp_path / "x.parquet")
+    assert snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id").records == records
+    pq.write_table(pa.table({"id": [*ids[:-1], "7"]}), tmp_path / "x.parquet")
+    with pytest.raises(DuplicateIds, match=f"'7' occurs 2 times .*{records:,}"):
+        snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id")
 
 
 def test_ids_of_a_type_that_names_nothing_are_refused(tmp_path: Path) -> None:
