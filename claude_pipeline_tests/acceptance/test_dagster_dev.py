@@ -52,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "ANTHROPIC_BASE_URL": simulator.base_url,
             "ANTHROPIC_API_KEY": simulator.api_key,
             "CLAUDE_PIPELINE_DEFS": str(folder),
-            "CLAUDE_PIPELINE_TICK_SECONDS": "5",
+            "CLAUDE_PIPELINE_TICK_SECONDS": "2",
         }
         with DagsterDev(home, environment=environment) as dagster:
             dagster.wait_until_ready()
