@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.dataset import columns_of, record_batches
-from claude_pipeline.dataset.identity import FEW_IDS, content_ids
+from claude_pipeline.dataset.identity import FEW_BYTES, FEW_IDS, content_ids
 from claude_pipeline.errors import DatasetInvalid, DuplicateIds
 from claude_pipeline_tests.dataset_factory import records_of, snapshot_of
 
@@ -125,13 +125,15 @@ def test_a_repeated_id_with_a_nul_is_found_in_its_records(tmp_path: Path) -> Non
         snapshot_of(tmp_path, path=_jsonl(tmp_path, [{"id": v} for v in ("a\0'", "b", "a\0'")]), id="id")
 
 
-@pytest.mark.parametrize("records", [FEW_IDS, FEW_IDS + 1], ids=["few", "many"])
-def test_of_few_and_of_many_ids_each_may_stand_once(tmp_path: Path, records: int) -> None:
-    ids = [str(n) for n in range(records)]
+@pytest.mark.parametrize(
+    ("records", "width"), [(FEW_IDS, 1), (FEW_IDS + 1, 1), (90, FEW_BYTES // 80)], ids=["few", "many", "wide"]
+)
+def test_of_few_many_and_wide_ids_each_may_stand_once(tmp_path: Path, records: int, width: int) -> None:
+    ids = [str(n).ljust(width, "x") for n in range(records)]
     pq.write_table(pa.table({"id": ids}), tmp_path / "x.parquet")
     assert snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id").records == records
-    pq.write_table(pa.table({"id": [*ids[:-1], "7"]}), tmp_path / "x.parquet")
-    with pytest.raises(DuplicateIds, match=f"'7' occurs 2 times .*{records:,}"):
+    pq.write_table(pa.table({"id": [*ids[:-1], ids[7]]}), tmp_path / "x.parquet")
+    with pytest.raises(DuplicateIds, match=rf"'7x*' occurs 2 times .*{records:,}"):
         snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id")
 
 

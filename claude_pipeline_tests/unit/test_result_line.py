@@ -53,3 +53,8 @@ def test_a_usage_of_which_a_part_is_no_count_is_told_apart() -> None:
     assert isinstance(line, Line)
     assert line.result.message is not None
     assert isinstance(line.result.message.usage, Unsound)
+
+
+def test_two_objects_on_one_line_beside_blanks_are_both_read() -> None:
+    lines = read_lines([LINES[0].rstrip() + LINES[1], b"\n"])
+    assert [line and line.custom_id for line in lines] == ["t-0", "t-1"]
