@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_pipeline.catalog import UNITS_PER_USD
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import in_short
 from claude_pipeline.ledger import ChunkRow, SnapshotRow, Spend
 from claude_pipeline.ledger.ask_moves import REALTIME
 from claude_pipeline.markdown import plain
 from claude_pipeline.money import dollars
-from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.quality import Quality, quality_of
@@ -261,7 +261,7 @@ def _reasons(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> tuple[tup
     rest = [p for p in desk.ledger.merged_parts(workload.name) if p.snapshot == snapshot.id and p.kind == "rest"]
     if not rest:
         return ()
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         found = duck.sql(
             # What was rejected says its place: one of them stands for all of its kind.
             f"""SELECT concat_ws(': ', error_type, min(error_message)) ||

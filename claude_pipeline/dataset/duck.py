@@ -6,25 +6,31 @@ One thread keeps the order of rows, and with it the snapshot's bytes, the same f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.sql import QUIET
 
-MEMORY_LIMIT = "512MB"
+MEMORY_MB = 512
 READER_ROWS = 2_048  # DuckDB's own vector: more would hold more wide rows at once
 
 
+def in_order(scratch: Path, *, memory_mb: int = MEMORY_MB) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """An in-memory database for queries of ours."""
+    return leased(scratch, memory_mb=memory_mb, threads=1, keeps_order=True)
+
+
 @contextmanager
-def connected(scratch: Path, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory database that spills into `scratch` and installs nothing."""
+def alone(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory database for a query of somebody else, closed after it: nobody knows what it leaves behind."""
     connection = duckdb.connect(
         config={
             "threads": 1,
-            "memory_limit": memory_limit,
+            "memory_limit": f"{MEMORY_MB}MB",
             "temp_directory": str(scratch / "duckdb"),
             "autoinstall_known_extensions": "false",
         }

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset.duck import connected, reader
+from claude_pipeline.dataset.duck import in_order, reader
 from claude_pipeline.dataset.table import RECORD_ID
 from claude_pipeline.errors import DatasetInvalid, DuplicateIds
 from claude_pipeline.sql import file_literal, literal
 
 DIGEST_CHARACTERS = 32
 FEW_IDS, FEW_BYTES = 50_000, 8_000_000  # of ids that are compared in memory
-_MEMORY_LIMIT = "128MB"  # millions of ids spill into scratch at hardly any cost
+_MEMORY_MB = 128  # millions of ids spill into scratch at hardly any cost
 _SHOWN_CHARACTERS = 80
 _SHOWN_IDS = 3
 _SHOWN_ROWS = 3
@@ -111,7 +111,7 @@ def check_unique(snapshot: Path, column: str, *, place: str, place_of: PlaceOf, 
     if _are_unique(snapshot):
         return
     rows = f"read_parquet({file_literal(snapshot)}, file_row_number = true)"
-    with connected(scratch, memory_limit=_MEMORY_LIMIT) as connection:
+    with in_order(scratch, memory_mb=_MEMORY_MB) as connection:
         repeated = connection.sql(
             f"SELECT record_id, count(*) FROM {rows} GROUP BY record_id HAVING count(*) > 1 "
             f"ORDER BY min(file_row_number) LIMIT {_SHOWN_IDS}"
@@ -163,7 +163,7 @@ def numbering(snapshot: Path, *, scratch: Path) -> Iterator[tuple[int, int]]:
         FROM {rows}
         WHERE record_id IN (SELECT record_id FROM {rows} GROUP BY record_id HAVING count(*) > 1)
         QUALIFY occurrence > 1 ORDER BY row"""
-    with connected(scratch, memory_limit=_MEMORY_LIMIT) as connection:
+    with in_order(scratch, memory_mb=_MEMORY_MB) as connection:
         for batch in reader(connection.sql(query)):
             yield from zip(batch.column("row").to_pylist(), batch.column("occurrence").to_pylist(), strict=True)
 

@@ -22,7 +22,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from claude_pipeline.dataset.duck import connected, reader
+from claude_pipeline.dataset.duck import in_order, reader
 from claude_pipeline.dataset.json_shape import Shape
 from claude_pipeline.dataset.origin import FAULTS_MAX, Fault, Origin
 from claude_pipeline.dataset.plain import LINE_BYTES_MAX, UTF8_BOM, not_utf8, plain_text, too_long
@@ -232,7 +232,7 @@ def _typed(
         f"auto_detect = false, hive_partitioning = false, "
         f"maximum_object_size = {max(OBJECT_BYTES_MIN, longest + 1)}, columns = {{{columns}}})"
     )
-    with connected(scratch) as connection:
+    with in_order(scratch) as connection:
         try:
             yield from reader(connection.sql(query))
             return

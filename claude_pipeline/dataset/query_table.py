@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from claude_pipeline.dataset.bound import duckdb_bound
-from claude_pipeline.dataset.duck import connected, reader
+from claude_pipeline.dataset.duck import alone, reader
 from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.table import Table, check_names, fitted, plain_schema
 from claude_pipeline.dataset.watermark import Mark, kind_of
@@ -62,7 +62,7 @@ def _rows(workload: Workload, place: str, scratch: Path, mark: Mark | None) -> I
     """The schema, then the batches: one generator, so that the connection closes with the last."""
     query = workload.dataset.sql or ""
     folders = roots(workload.source) if workload.source else [Path.cwd()]
-    with connected(scratch) as connection:
+    with alone(scratch) as connection:
         try:
             # A comma separates the folders, so one that holds a comma cannot be given.
             search = ",".join(str(folder) for folder in folders if "," not in str(folder))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import CatalogMissing, UsageError
 from claude_pipeline.ledger import BatchRow, ChunkRow, SnapshotRow
 from claude_pipeline.report_page.against import Other, compare
@@ -17,7 +18,7 @@ from claude_pipeline.report_page.bill import bill_of, pace_of, planned_of
 from claude_pipeline.report_page.enum_leaf import leaves_in, leaves_of
 from claude_pipeline.report_page.fact import Asked, Confused, SnapshotFacts
 from claude_pipeline.report_page.sample import answer_columns, read_samples, shown_columns
-from claude_pipeline.result import Measure, connection
+from claude_pipeline.result import Measure
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.forecast_file import kept_forecasts
@@ -110,7 +111,7 @@ def read_snapshot(desk: Desk, workload: Workload, snapshot: SnapshotRow, other: 
     batches = batches_of(desk, chunks)
     results = merged_rows(desk, workload, snapshot.id)
     columns = [name for name in pq.read_schema(desk.path(snapshot.path)).names if name != "record_id"]
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         there = set(duck.sql(f"FROM {results} LIMIT 0").columns)
         answer = [(n, c) for n, c in answer_columns(workload) if c in there] or [("answer", "answer")]
         record = [(n, c) for n, c in shown_columns(workload, columns) if c in there]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claude_pipeline.catalog import UNITS_PER_USD
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import SnapshotRow, Spend
 from claude_pipeline.picture import Flow
@@ -10,7 +11,6 @@ from claude_pipeline.report_page.answer import KIND
 from claude_pipeline.report_page.bill import bill_of, days_of, flows_of, hours_of, pace_of, planned_of
 from claude_pipeline.report_page.fact import ANSWERED, CUT, REFUSED, UNFIT, SnapshotLine, WorkloadFacts
 from claude_pipeline.report_page.read import asked_of, batches_of, merged_rows
-from claude_pipeline.result import connection
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.forecast_file import kept_forecasts
 from claude_pipeline.stage.quality import quality_of
@@ -85,7 +85,7 @@ def _kinds(desk: Desk, workload: Workload, snapshots: list[str]) -> dict[str, di
         return {}
     rows = merged_rows(desk, workload, *snapshots)
     found: dict[str, dict[str, int]] = {}
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         for snapshot, kind, count in duck.execute(
             f"SELECT snapshot, {KIND}, count(*) FROM {rows} GROUP BY ALL"
         ).fetchall():

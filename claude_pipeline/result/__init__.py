@@ -6,7 +6,7 @@ from claude_pipeline.result.measure import Measure
 from claude_pipeline.result.output import OutputReader
 from claude_pipeline.result.parse import Parsed, parse_results
 from claude_pipeline.result.place import FailedChunk, MergeInput
-from claude_pipeline.result.rest import connection, write_rest
+from claude_pipeline.result.rest import write_rest
 from claude_pipeline.result.row import PAID_PERHAPS
 from claude_pipeline.result.schema import (
     answered_where,
@@ -31,7 +31,6 @@ __all__ = [
     "attempts_schema",
     "check_names",
     "comments_of",
-    "connection",
     "good_where",
     "merged_schema",
     "output_fields",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import duckdb
@@ -19,7 +20,7 @@ from claude_pipeline.result.schema import AFTER_OUTPUT
 ROWS_PER_READ = 50_000  # of a query's answer
 _SOURCES = (None, "duplicate", "reuse")  # by MINE, DUPLICATE, REUSE
 
-Connect = Callable[[], duckdb.DuckDBPyConnection]
+Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 
 class Outcomes:

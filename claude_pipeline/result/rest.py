@@ -7,9 +7,9 @@ the keys and says where each answer stands; the texts are taken from the files, 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.compression import compression_of
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.page_cache import let_go
 from claude_pipeline.result.gather import taken
 from claude_pipeline.result.level import PAID
@@ -25,33 +26,9 @@ from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
 from claude_pipeline.result.record import open_snapshot, record_pieces
 from claude_pipeline.result.schema import attempts_schema, merged_schema
-from claude_pipeline.sql import QUIET
 
-MEMORY_MB = 2_000
 KEYS_MEMORY_MB = 256  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
-MB_PER_THREAD = 64  # a thread of a join holds some 30 that cannot be spilled
 ROWS_PER_PASS = 500_000  # whose places are held, 17 bytes each; keys are read once for each pass, texts once in all
-
-
-def connection(scratch: Path, *, memory_mb: int = MEMORY_MB) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that spills into `scratch` and never touches the network."""
-    duck = duckdb.connect(
-        config={
-            "memory_limit": f"{memory_mb}MB",
-            "threads": threads_within(memory_mb, cores=os.cpu_count() or 1),
-            "temp_directory": str(scratch),
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-    )
-    duck.execute(QUIET)
-    return duck
-
-
-def threads_within(memory_mb: int, *, cores: int) -> int:
-    """How many threads a database may have: on a machine of many cores, all of them would want more than it has."""
-    return max(1, min(cores, memory_mb // MB_PER_THREAD))
 
 
 def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: int = ROWS_PER_PASS) -> Counter[str]:
@@ -62,10 +39,11 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
     empty = path.with_name(f"{path.name}.attempts")  # swept with it, should this process be killed
     pq.write_table(attempts_schema(merge.output).empty_table(), empty)
 
-    def connect() -> duckdb.DuckDBPyConnection:
-        duck = connection(scratch, memory_mb=KEYS_MEMORY_MB)
-        duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
-        return duck
+    @contextmanager
+    def connect() -> Iterator[duckdb.DuckDBPyConnection]:
+        with leased(scratch, memory_mb=KEYS_MEMORY_MB) as duck:
+            duck.execute("SET parquet_metadata_cache = true")  # each query binds all files anew
+            yield duck
 
     files = [empty, *merge.own_attempts, *merge.other_attempts]
     try:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow
-from claude_pipeline.result import connection, output_fields
+from claude_pipeline.result import output_fields
 from claude_pipeline.sql import file_literal, identifier
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
@@ -43,7 +44,7 @@ def rows_of(desk: Desk, workload: Workload, chunk: ChunkRow, *, failed: int, oth
         return None
     rows = f"read_parquet([{', '.join(map(file_literal, paths))}])"
     output = [field.name for field in output_fields(workload)] or ["answer"]
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
 
         def grid(columns: Sequence[str], query: str) -> Grid:
             return Grid(tuple(columns), tuple(duck.execute(query).fetchall()))
@@ -76,7 +77,7 @@ def dearest_of(desk: Desk, workload: Workload, snapshot: str, chunks: Mapping[in
     paths = [desk.path(part.path) for part in parts if part.chunk_id in chunks]
     if not paths or not all(path.exists() for path in paths):
         return Grid(DEAREST, ())
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         found = duck.execute(
             f"""SELECT record_id, cost_usd, input_tokens + cache_write_tokens + cache_read_tokens, output_tokens
                 FROM read_parquet([{", ".join(map(file_literal, paths))}], union_by_name = true)

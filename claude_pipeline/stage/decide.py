@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import create_current
@@ -42,46 +43,46 @@ class Decision:
         for batch in self.duck.sql(query).to_arrow_reader(50_000):
             yield batch.column(0)
 
-    def close(self) -> None:
-        self.duck.close()
 
-
+@contextmanager
 def decide(
     desk: Desk, workload: Workload, snapshot_id: str | None, plan: Path, rejected: int, own: Sequence[ChunkRow]
-) -> Decision:
-    """How each record of a plan is answered. `own` are the chunks in which the snapshot asked before;
-    `snapshot_id` is None where it was never registered."""
+) -> Iterator[Decision]:
+    """How each record of a plan is answered, told as long as the `with` lasts. `own` are the chunks in which the snapshot
+    asked before; `snapshot_id` is None where it was never registered."""
     pa.default_memory_pool().release_unused()  # of the records that were rendered, before the questions come
-    duck = connection(desk.home.scratch(), memory_mb=MEMORY_MB)
-    create_current(duck, desk, workload, plan, snapshot_id)
-    others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
-    away = [chunk for chunk in others if chunk.snapshot != snapshot_id]
-    attempts = desk.ledger.parts(
-        workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot_id or ""
-    )
-    told = [
-        answers_query([desk.path(part.path) for part in attempts], snapshot_id or ""),
-        asked_query("is_own", [desk.path(chunk.index_path) for chunk in own]),
-        asked_query("is_away", [desk.path(chunk.index_path) for chunk in away]),
-    ]
-    duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
-    questions = pq.read_metadata(plan).num_rows
-    few = sum(part.rows for part in attempts) > HISTORY_TIMES * questions
-    duck.execute(f"CREATE TEMP TABLE choice AS {choice_query([query for query in told if query is not None], few=few)}")
-    counted = {how: (questions, records) for how, questions, records in duck.sql(
-        "SELECT how, count(*), sum(records)::BIGINT FROM choice GROUP BY how").fetchall()}  # fmt: skip
-    asked = counted.get("ask", (0, 0))[0] + counted.get("asked", (0, 0))[0]
-    of_asked = counted.get("ask", (0, 0))[1] + counted.get("asked", (0, 0))[1]
-    counts = PlanCounts(
-        asked=asked,
-        duplicates=of_asked - asked,
-        reused=counted.get("reused", (0, 0))[1],
-        awaited=counted.get("awaited", (0, 0))[1],
-        rejected=rejected,
-    )
-    waits_on = sorted({c.snapshot for c in away}) if counts.awaited else []
-    by_model = duck.sql("SELECT model, count(*) FROM choice WHERE how = 'ask' GROUP BY model").fetchall()
-    return Decision(duck, counts, dict(by_model), waits_on)
+    with leased(desk.home.scratch(), memory_mb=MEMORY_MB) as duck:
+        create_current(duck, desk, workload, plan, snapshot_id)
+        others = desk.ledger.chunks(workload.name, states=ON_ITS_WAY) if workload.reuse else []
+        away = [chunk for chunk in others if chunk.snapshot != snapshot_id]
+        attempts = desk.ledger.parts(
+            workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot_id or ""
+        )
+        told = [
+            answers_query([desk.path(part.path) for part in attempts], snapshot_id or ""),
+            asked_query("is_own", [desk.path(chunk.index_path) for chunk in own]),
+            asked_query("is_away", [desk.path(chunk.index_path) for chunk in away]),
+        ]
+        duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
+        questions = pq.read_metadata(plan).num_rows
+        few = sum(part.rows for part in attempts) > HISTORY_TIMES * questions
+        duck.execute(
+            f"CREATE TEMP TABLE choice AS {choice_query([query for query in told if query is not None], few=few)}"
+        )
+        counted = {how: (questions, records) for how, questions, records in duck.sql(
+            "SELECT how, count(*), sum(records)::BIGINT FROM choice GROUP BY how").fetchall()}  # fmt: skip
+        asked = counted.get("ask", (0, 0))[0] + counted.get("asked", (0, 0))[0]
+        of_asked = counted.get("ask", (0, 0))[1] + counted.get("asked", (0, 0))[1]
+        counts = PlanCounts(
+            asked=asked,
+            duplicates=of_asked - asked,
+            reused=counted.get("reused", (0, 0))[1],
+            awaited=counted.get("awaited", (0, 0))[1],
+            rejected=rejected,
+        )
+        waits_on = sorted({c.snapshot for c in away}) if counts.awaited else []
+        by_model = duck.sql("SELECT model, count(*) FROM choice WHERE how = 'ask' GROUP BY model").fetchall()
+        yield Decision(duck, counts, dict(by_model), waits_on)
 
 
 def choice_query(told: Sequence[str], *, few: bool) -> str:

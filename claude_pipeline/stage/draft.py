@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkState, PlanCounts, SnapshotRow
-from claude_pipeline.result import check_names, connection
+from claude_pipeline.result import check_names
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.check import check_conditions
 from claude_pipeline.stage.decide import decide
@@ -56,8 +57,7 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
         refuse_too_many(plan, rejected, taken.records, workload)
         known = _same(desk, workload, partition, taken.digest)
         own = desk.ledger.chunks(workload.name, snapshot=known.id) if known is not None else []
-        decision = decide(desk, workload, known.id if known else None, plan, rejected, asked_before(own))
-        with decision.duck:
+        with decide(desk, workload, known.id if known else None, plan, rejected, asked_before(own)) as decision:
             _want(decision.duck, plan, "SELECT row, model FROM choice WHERE how = 'ask'")
             yield Draft(records, known.id if known else None, taken.records, decision.counts, decision.duck)
 
@@ -74,7 +74,7 @@ def waiting(desk: Desk, workload: Workload, prepared: Prepared) -> Iterator[Draf
         if chunk.state in (ChunkState.READY, ChunkState.HELD) and chunk.plan_number == snapshot.plan_number
     ]
     plan = desk.path(snapshot.plan_path)
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         rows = " UNION ALL ".join(
             f"SELECT row, {literal(chunk.model)} AS model FROM read_parquet({file_literal(desk.path(chunk.index_path))})"
             for chunk in open_chunks

@@ -15,9 +15,9 @@ from statistics import median
 import pyarrow.parquet as pq
 
 from claude_pipeline.catalog import Model
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import Part
 from claude_pipeline.plan import TERMS, CacheMix, Moments, Turnaround, quantile
-from claude_pipeline.result import connection
 from claude_pipeline.sql import file_literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.plan_file import TEMPLATE_KEY
@@ -79,7 +79,7 @@ def read_past(desk: Desk, workload: Workload, template: str) -> Past:
             by_plan.setdefault(plan, []).append(part)
             rows += part.rows
     past = Past()
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         for plan, parts in by_plan.items():
             schema = pq.read_schema(plan) if plan.exists() else None
             if schema is None or "size_bytes" not in schema.names:

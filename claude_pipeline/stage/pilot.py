@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import SnapshotRow
 from claude_pipeline.request import Prompt
-from claude_pipeline.result import connection, output_fields
+from claude_pipeline.result import output_fields
 from claude_pipeline.sql import file_literal, identifier
 from claude_pipeline.stage.decide import Decision
 from claude_pipeline.stage.desk import Desk
@@ -78,7 +79,7 @@ def read_pilot(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> PilotRo
     chosen = ["s.record_id", *(f"s.{identifier(name)}" for name in own), "a.outcome"]
     chosen += [f"a.{identifier(name)}" for name in answers]
     shown = ", ".join(f"left({column}::VARCHAR, {SHOWN_CHARACTERS})" for column in chosen)
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         (totals,) = duck.sql(
             f"""SELECT count(DISTINCT fingerprint), count(*) FILTER (outcome = 'succeeded'),
                        count(*) FILTER (outcome = 'succeeded' AND error_type IS NULL),

@@ -147,20 +147,19 @@ def _cut(
     crash_point("prepare.after_plan")
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
     superseded = [chunk for chunk in own if chunk.state in (ChunkState.READY, ChunkState.HELD)]
-    decision = decide(desk, workload, snapshot.id, plan.path, plan.rejected, asked_before(own))
-    if pilot is not None:
-        keep_sample(decision, plan.path, pilot)
-    caches = {
-        variant.model: choose_cache(
-            variant, desk.catalog.model(variant.model), decision.to_ask_of.get(variant.model, 0)
-        )
-        for variant in workload.variants
-    }
-    rendered = partial(spool.requests, plan.path) if spool is not None and spool.is_whole else None
-    chunks = cut_each(
-        desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
-    )  # fmt: skip
-    decision.close()
+    with decide(desk, workload, snapshot.id, plan.path, plan.rejected, asked_before(own)) as decision:
+        if pilot is not None:
+            keep_sample(decision, plan.path, pilot)
+        caches = {
+            variant.model: choose_cache(
+                variant, desk.catalog.model(variant.model), decision.to_ask_of.get(variant.model, 0)
+            )
+            for variant in workload.variants
+        }
+        rendered = partial(spool.requests, plan.path) if spool is not None and spool.is_whole else None
+        chunks = cut_each(
+            desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
+        )  # fmt: skip
     crash_point("prepare.after_chunks")
     desk.ledger.snapshot_planned(
         snapshot,

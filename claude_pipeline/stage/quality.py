@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import SnapshotRow
-from claude_pipeline.result import Measure, connection
+from claude_pipeline.result import Measure
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
@@ -89,7 +90,7 @@ def quality_of(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Quality
     nothing = f"(SELECT {literal(snapshot.id)} AS snapshot, '' AS model, ''::BLOB AS fingerprint, 0.0 AS cost_usd WHERE false)"
     attempts = _relation(asked) if asked else nothing
     confusion = measure.confusion(results)
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         columns = "model, asked, succeeded, valid, labelled, correct, score, cost_usd"
         models = duck.sql(f"SELECT {columns} FROM ({measure.quality(results, attempts)})").fetchall()
         wrong = f"SELECT label, answered, sum(records)::BIGINT FROM ({confusion}) WHERE NOT correct GROUP BY ALL"

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
 from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import answered_where, connection
+from claude_pipeline.result import answered_where
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.mix import cut_each
@@ -128,7 +129,7 @@ def _dead(
     )
     assert snapshot.plan_path is not None
     answered = f"JOIN current USING (fingerprint) WHERE {answered_where('wanted_tokens')}"
-    with connection(desk.home.scratch()) as duck:
+    with leased(desk.home.scratch()) as duck:
         create_current(duck, desk, workload, desk.path(snapshot.plan_path), snapshot.id)
         found = duck.sql(
             f"""WITH failed AS (

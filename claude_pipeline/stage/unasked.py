@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, SnapshotRow
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import answered_where, connection
+from claude_pipeline.result import answered_where
 from claude_pipeline.sql import file_literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import create_current
@@ -28,7 +29,7 @@ class Unasked:
         asked = [desk.path(chunk.index_path) for chunk in own]
         answered = f"JOIN current USING (fingerprint) WHERE {answered_where('wanted_tokens')}"
         assert snapshot.plan_path is not None
-        with connection(desk.home.scratch()) as duck:
+        with leased(desk.home.scratch()) as duck:
             create_current(duck, desk, workload, desk.path(snapshot.plan_path), snapshot.id)
             found = duck.sql(
                 f"""SELECT min(row), fingerprint, any_value(model),

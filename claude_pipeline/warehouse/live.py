@@ -10,7 +10,8 @@ from typing import Any
 
 import duckdb
 
-from claude_pipeline.sql import QUIET, identifier, literal
+from claude_pipeline.duckdb_pool import leased
+from claude_pipeline.sql import identifier, literal
 from claude_pipeline.warehouse.ops import OPS, STAGED, stage
 
 Row = Mapping[str, object]
@@ -31,8 +32,7 @@ def ask_ops(
     """
     folder = Path(tempfile.mkdtemp(prefix="ops-", dir=scratch))
     try:
-        with duckdb.connect(config={"temp_directory": str(folder), "autoload_known_extensions": False}) as duck:
-            duck.execute(QUIET)
+        with leased(folder) as duck:
             duck.execute("SET TimeZone = 'UTC'")
             duck.execute("CREATE SCHEMA staged")
             queries = {table.name: table.query for table in OPS if table.name in tables}

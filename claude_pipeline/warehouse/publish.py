@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.crash import crash_point
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.home import Home, make_folder, sync_folder, written
 from claude_pipeline.result import Measure, attempts_schema, comments_of
-from claude_pipeline.sql import QUIET, identifier, literal
+from claude_pipeline.sql import identifier, literal
 from claude_pipeline.warehouse.ops import OPS, SLA, STAGED, OpsTable, stage
 from claude_pipeline.warehouse.ops_comment import OPS_COMMENTS
 from claude_pipeline.warehouse.view import ENUMS, comments, measures, types, views
@@ -63,12 +64,9 @@ def build(contents: Contents, home: Home, version: int) -> Path:
 
 
 def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
-    with duckdb.connect(config={"temp_directory": str(scratch), "autoload_known_extensions": False}) as duck:
-        duck.execute(QUIET)
+    with leased(scratch) as duck:
         duck.execute("SET TimeZone = 'UTC'")
-        duck.execute("ATTACH ':memory:' AS stage")
         duck.execute(f"ATTACH {literal(str(path))} AS warehouse (STORAGE_VERSION {literal(STORAGE_VERSION)})")
-        duck.execute("USE stage")
         duck.execute("CREATE SCHEMA staged")
         for name in STAGED:
             stage(duck, name, contents.tables[name], scratch)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from claude_pipeline.result import connection
+from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.stage.decide import answers_query, asked_query, choice_query
 
 HERE, BEFORE = "2026-11-22.1", "2026-11-21.1"
@@ -28,7 +28,7 @@ PRINT = bytes(32)
 
 @pytest.fixture
 def duck(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with connection(tmp_path, memory_mb=64) as opened:
+    with leased(tmp_path, memory_mb=64) as opened:
         yield opened
 
 

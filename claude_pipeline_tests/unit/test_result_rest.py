@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -17,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.result import MergeInput, comments_of, connection, merged_schema, write_rest
-from claude_pipeline.result.rest import threads_within
+from claude_pipeline.result import MergeInput, comments_of, merged_schema, write_rest
 from claude_pipeline.sql import identifier
 from claude_pipeline_tests.unit.rest_case import RestCase, reused
 from claude_pipeline_tests.unit.rest_oracle import oracle_rows
@@ -171,13 +169,3 @@ def test_a_merge_of_four_times_the_records_takes_little_more_memory(tmp_path: Pa
         peaks.append(peak)
 
     assert peaks[1] < peaks[0] * RATIO_MAX
-
-
-@pytest.mark.parametrize(("memory_mb", "cores", "threads"), [(256, 2, 2), (256, 96, 4), (2_000, 96, 31), (20, 8, 1)])
-def test_a_machine_of_many_cores_gives_no_more_threads_than_there_is_memory_for(
-    tmp_path: Path, memory_mb: int, cores: int, threads: int
-) -> None:
-    assert threads_within(memory_mb, cores=cores) == threads
-    with connection(tmp_path, memory_mb=memory_mb) as duck:
-        (set_to,) = duck.sql("SELECT current_setting('threads')").fetchall()[0]
-    assert set_to == threads_within(memory_mb, cores=os.cpu_count() or 1)
