@@ -25,6 +25,7 @@ from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import RECORD_ID, Table, listed
 from claude_pipeline.dataset.watermark import Kind, Mark, above, at, form_of, highest, keys_of, kind_of
 from claude_pipeline.errors import DatasetInvalid, LedgerDamaged
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.workload import Dataset
 
 _TYPES = "whole numbers, dates, timestamps or text"
@@ -214,7 +215,7 @@ class _Filter:
 def _ids_at(snapshot: Path, column: str, mark: Mark) -> Iterator[str]:
     """Ids of a snapshot's records whose value is the mark; reads the row groups that may hold one."""
     try:
-        with pq.ParquetFile(snapshot, pre_buffer=False, page_checksum_verification=True) as parquet:
+        with open_parquet(snapshot) as parquet:
             old = old_groups(parquet, column, mark)
             groups = [group for group in range(parquet.num_row_groups) if group not in old]
             for batch in row_group_batches(parquet, columns=[RECORD_ID, column], groups=groups):

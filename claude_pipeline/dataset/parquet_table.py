@@ -24,6 +24,7 @@ from claude_pipeline.dataset.table import (
 )
 from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.workload import Dataset
 
 
@@ -123,7 +124,7 @@ def _opened(file: SourceFile, scratch: Path) -> Iterator[pq.ParquetFile]:
         if path.stat().st_size == 0:
             raise DatasetInvalid("is empty (0 bytes); copy it again from where it was made", place=file.place)
         try:
-            parquet = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+            parquet = open_parquet(path)
         except (OSError, pa.ArrowException):
             with path.open("rb") as opened:
                 begins = opened.read(4) == b"PAR1"

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from claude_pipeline.dataset.parquet_table import row_group_batches
 from claude_pipeline.dataset.table import ROWS_PER_BATCH
 from claude_pipeline.home import READ_BYTES
 from claude_pipeline.page_cache import let_go
+from claude_pipeline.parquet_file import open_parquet
 
 
 class Span(NamedTuple):
@@ -28,7 +28,7 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        self._file = open_parquet(path)
         self.schema: pa.Schema = self._file.schema_arrow
         self.spans: list[Span] = []
         first = 0

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.compression import compression_for
 from claude_pipeline.dataset import identity
 from claude_pipeline.dataset.csv_table import csv_table
 from claude_pipeline.dataset.database_table import database_table
@@ -35,6 +34,7 @@ from claude_pipeline.dataset.watermark import Mark
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.page_cache import let_go
+from claude_pipeline.parquet_file import compression_for, in_pieces, open_parquet
 from claude_pipeline.progress import told
 from claude_pipeline.workload import Workload
 
@@ -98,7 +98,7 @@ def record_batches(
 
     Without `columns` all of them, `record_id` first. Page checksums are checked.
     """
-    with pq.ParquetFile(snapshot, pre_buffer=False, page_checksum_verification=True) as parquet:
+    with open_parquet(snapshot) as parquet:
         for group in range(parquet.num_row_groups):
             yield from row_group_batches(parquet, columns=columns, rows=rows, groups=[group])
             let_go(snapshot)
@@ -189,9 +189,9 @@ def row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator
     rows = size = 0
 
     def group() -> pa.Table:
-        pieces = pa.Table.from_batches(held, schema)
+        rows = pa.Table.from_batches(held, schema)
         held.clear()
-        return pieces.combine_chunks()
+        return in_pieces(rows)
 
     for batch in batches:
         ends = np.cumsum(value_bytes(pa.StructArray.from_arrays(batch.columns, fields=list(schema))))

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from claude_pipeline.errors import LedgerDamaged
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.result.place import ROW_BITS
 from claude_pipeline.result.stretch import in_order
 
@@ -66,7 +66,7 @@ def _walk(places: Places, files: Sequence[Path], schema: pa.Schema) -> Iterator[
 
 def _pieces(path: Path, rows: Places, schema: pa.Schema) -> Iterator[Piece]:
     """Of a file the wanted rows, which ascend."""
-    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+    with open_parquet(path) as file:
         # Capitals do not count, as for DuckDB, which chose the rows.
         known = {name.lower(): name for name in reversed(file.schema_arrow.names)}
         names = [known.get(name.lower()) for name in schema.names]

@@ -8,7 +8,7 @@ the keys and says where each answer stands; the texts are taken from the files, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,14 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.compression import compression_of
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.page_cache import let_go
-from claude_pipeline.result.gather import taken
+from claude_pipeline.parquet_file import compression_of
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
-from claude_pipeline.result.record import open_snapshot, record_pieces
+from claude_pipeline.result.record import chosen, open_snapshot, record_pieces
 from claude_pipeline.result.schema import attempts_schema, merged_schema
 
 KEYS_MEMORY_MB = 256  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
@@ -67,8 +66,8 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
             if writer is None:
                 options = {"compression": compression_of(file.metadata), "write_page_checksum": True}
                 writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
-            records = _row_group(file, group, merge.snapshot)
-            merged = pa.Table.from_batches([_joined(records, start, r, merge.snapshot_id, schema) for r in results])
+            pieces = list(record_pieces(file, group, merge.snapshot))
+            merged = pa.concat_tables([_joined(pieces, start, r, merge.snapshot_id, schema) for r in results])
             writer.write_table(merged, row_group_size=len(merged))
             let_go(path)
             let_go(merge.snapshot)
@@ -77,27 +76,18 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
     return counts
 
 
-def _row_group(file: pq.ParquetFile, group: int, path: Path) -> pa.RecordBatch:
-    rows = file.metadata.row_group(group).num_rows
-    batches = list(record_pieces(file, group, path, rows=rows))
-    if len(batches) > 1:  # as a type may ask for
-        batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    (batch,) = batches
-    return batch
-
-
 def _joined(
-    records: pa.RecordBatch, start: int, results: pa.Table, snapshot_id: str, schema: pa.Schema
-) -> pa.RecordBatch:
-    """Merged rows: the records of a row group, whose first is the snapshot's row `start`, and what became of some."""
-    chosen = taken(records, results.column("row").to_numpy() - start)
+    pieces: Iterable[pa.RecordBatch], start: int, results: pa.Table, snapshot_id: str, schema: pa.Schema
+) -> pa.Table:
+    """Merged rows: the pieces of a row group, whose first record is the snapshot's row `start`, and what became of some."""
+    records = chosen(pieces, results.column("row").to_numpy() - start)
     own = records.schema.names[1:]  # without record_id, in the order of the merged schema
-    arrays = [pa.repeat(pa.scalar(snapshot_id), len(chosen)), *(chosen.column(name) for name in own), chosen.column(0)]
-    for field in list(schema)[len(arrays) :]:
+    columns = [pa.repeat(pa.scalar(snapshot_id), len(records)), *map(records.column, own), records.column(0)]
+    for field in list(schema)[len(columns) :]:
         if field.name not in results.schema.names:  # nothing was answered, nothing paid
             nothing = pa.scalar(0 if field.name in PAID else None, field.type)
-            arrays.append(pa.repeat(nothing, len(chosen)))
+            columns.append(pa.repeat(nothing, len(records)))
             continue
-        column = results.column(field.name).combine_chunks()
-        arrays.append(column if column.type == field.type else column.cast(field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        column = results.column(field.name)
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.Table.from_arrays(columns, schema=schema)

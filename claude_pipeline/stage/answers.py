@@ -16,6 +16,7 @@ from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, quot
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
+from claude_pipeline.parquet_file import read_parquet
 from claude_pipeline.result import (
     AskedFacts,
     OutputReader,
@@ -26,7 +27,6 @@ from claude_pipeline.result import (
 )
 from claude_pipeline.result.schema import MOMENT
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.question import cascade_of, moves_on
 from claude_pipeline.workload import Workload
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Records, columns_of
 from claude_pipeline.home import sha256_of
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
 
@@ -106,7 +107,7 @@ class _Rows:
     """A plan's rows, in order."""
 
     def __init__(self, path: Path) -> None:
-        self._batches = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True).iter_batches(5_000)
+        self._batches = open_parquet(path).iter_batches(5_000)
         self._held: list[pa.RecordBatch] = []
         self._first = 0  # row of the first one held
 

@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 from claude_pipeline.cache import is_marked
 from claude_pipeline.catalog import Price, Usage
 from claude_pipeline.ledger import ChunkRow
+from claude_pipeline.parquet_file import read_parquet
 from claude_pipeline.plan import predict
 from claude_pipeline.request_table import RequestTable
 from claude_pipeline.result import PAID_PERHAPS
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.past import read_past
 from claude_pipeline.stage.plan_file import template_digest
 from claude_pipeline.workload import Workload

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from claude_pipeline.chunk import BODY_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES, ChunkLimit
 from claude_pipeline.page_cache import let_go
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.request_table import RequestTable
 from claude_pipeline.segment import Segment, starts_of, tables_in
 from claude_pipeline.stage.ascending import Ascending, Rows
@@ -183,7 +183,7 @@ class _Chosen:
 def _chosen(plan: Path, rows: Ascending, at_once: int) -> Iterator[_Chosen]:
     columns = ["row", "record_id", "fingerprint", "size_bytes"]
     first = number = offset = 0  # of the next batch: its row, the requests and their bytes before it
-    with pq.ParquetFile(plan, pre_buffer=False, page_checksum_verification=True) as file:
+    with open_parquet(plan) as file:
         for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
             sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
             numbers = number + np.cumsum(sizes >= 0) - 1

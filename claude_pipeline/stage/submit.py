@@ -14,6 +14,7 @@ from claude_pipeline.lane.reconcile import Reconciliation, decide, give_up, reco
 from claude_pipeline.lane.stranger import Rebuilt, rebuild
 from claude_pipeline.lane.submit import SUBMIT_LOCK, Submission, submit_chunks
 from claude_pipeline.ledger import BatchId, ChunkRow, ChunkState, NewChunk, SnapshotProgress, SnapshotRow, Walls
+from claude_pipeline.parquet_file import read_parquet
 from claude_pipeline.progress import told
 from claude_pipeline.request import Request
 from claude_pipeline.request_table import tables_of
@@ -23,7 +24,6 @@ from claude_pipeline.stage.cut import cut
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.lane_choice import LaneChooser
 from claude_pipeline.stage.mix import cut_each
-from claude_pipeline.stage.parquet import read_parquet
 from claude_pipeline.stage.reserve import with_todays_reserve
 from claude_pipeline.stage.room import in_turn, least_of_each_snapshot, with_room
 from claude_pipeline.stage.unasked import Unasked

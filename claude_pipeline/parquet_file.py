@@ -1,11 +1,14 @@
-"""Whether records are worth compressing where they are written as Parquet.
+"""How Parquet files are read and written here.
 
-They are written twice (the snapshot, the merged rows) and read three times. Of texts of 1.4 KB snappy takes 1.4 to 3.5 us to
+Records are written twice (the snapshot, the merged rows) and read three times. Of texts of 1.4 KB snappy takes 1.4 to 3.5 us to
 write one and 1.3 to 2.2 to read it, checksums included (2026-11-27): a tenth of all that a record costs. Prose becomes 0.6
 of its size, JSON and logs 0.4, and what is packed or encoded already hardly less.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,29 @@ SNAPPY, NONE = "snappy", "none"  # as pyarrow names them
 WORTH_IT = 1 / 2  # of the size: snappy saves so much, or is left out
 SAMPLE_ROWS = 200
 SAMPLE_BYTES = 4_000_000  # of wide records fewer are tried
+PIECE_ROWS = (
+    1_000  # read at once: memory that is used again, where ten thousand rows of a text take new memory for each copy
+)
+READ_AHEAD_BYTES = 1 << 18
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """To be read a piece at a time, and checked by page, since neither pyarrow nor DuckDB does so unasked."""
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_AHEAD_BYTES, page_checksum_verification=True)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Its columns, or those named, at once: without pandas, which `pyarrow.parquet.read_table` imports for its data sets."""
+    with pq.ParquetFile(path) as file:
+        return file.read(None if columns is None else list(columns))
+
+
+def in_pieces(table: pa.Table) -> pa.Table:
+    """The same rows, each column in pieces of `PIECE_ROWS`: where the pages of a file end depends on them."""
+    pieces: list[pa.RecordBatch] = []
+    for first in range(0, len(table), PIECE_ROWS):
+        pieces += table.slice(first, PIECE_ROWS).combine_chunks().to_batches()
+    return pa.Table.from_batches(pieces, table.schema)
 
 
 def compression_for(records: pa.Table) -> str:

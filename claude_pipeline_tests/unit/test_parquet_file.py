@@ -1,7 +1,8 @@
-"""Records are compressed where that halves them, and what is made of them goes the same way."""
+"""Records are compressed where that halves them, and what is made of them goes the same way; they are read by pieces."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from claude_pipeline.compression import NONE, SAMPLE_BYTES, SNAPPY, compression_for, compression_of
+from claude_pipeline.parquet_file import (
+    NONE,
+    PIECE_ROWS,
+    SAMPLE_BYTES,
+    SNAPPY,
+    compression_for,
+    compression_of,
+    in_pieces,
+    open_parquet,
+)
 
 CHANCE = random.Random(5)
 JSON = [
@@ -63,3 +73,37 @@ def test_of_wide_records_a_few_are_tried() -> None:
     finally:
         pa.set_memory_pool(usual)
     assert 0 < (counting.max_memory() or 0) < 5 * SAMPLE_BYTES < wide.nbytes
+
+
+@pytest.mark.parametrize("sizes", [[2_500], [PIECE_ROWS, PIECE_ROWS, 500], [1, 999, 1_400, 100], [700] * 3 + [400]])
+def test_pieces_depend_on_the_rows_alone(sizes: list[int], tmp_path: Path) -> None:
+    """However the rows came together: the same bytes of a file."""
+    rows = pa.table({"number": range(2_500), "text": [f"{number:04d}" * 40 for number in range(2_500)]})
+    ends = [0, *itertools.accumulate(sizes)]
+    came = pa.concat_tables(
+        [rows.slice(begin, end - begin).combine_chunks() for begin, end in itertools.pairwise(ends)]
+    )
+    pieces = in_pieces(came)
+    assert pieces.equals(rows)
+    assert [len(chunk) for chunk in pieces.column("text").chunks] == [PIECE_ROWS, PIECE_ROWS, 500]
+    files = [tmp_path / "came.parquet", tmp_path / "rows.parquet"]
+    for table, file in zip((pieces, in_pieces(rows)), files, strict=True):
+        pq.write_table(table, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_no_rows_are_no_pieces() -> None:
+    nothing = pa.table({"number": pa.array([], pa.int64())})
+    assert in_pieces(nothing).equals(nothing)
+
+
+def test_a_page_that_is_damaged_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    pq.write_table(pa.table({"text": HEX}), path, compression=NONE, use_dictionary=False, write_page_checksum=True)
+    whole = path.read_bytes()
+    with open_parquet(path) as file:
+        assert file.read().column("text").to_pylist() == HEX
+    at = whole.index(HEX[450].encode())
+    path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
+    with open_parquet(path) as file, pytest.raises(OSError, match="CRC checksum verification failed"):
+        file.read()

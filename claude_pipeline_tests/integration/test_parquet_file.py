@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from claude_pipeline.compression import NONE, SNAPPY, compression_of
+from claude_pipeline.parquet_file import NONE, SNAPPY, compression_of
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline_tests import drive
