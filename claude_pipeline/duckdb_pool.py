@@ -31,9 +31,8 @@ _LEASE = "lease"
 _idle: list[duckdb.DuckDBPyConnection] = []
 _numbers = itertools.count(1)
 _lock = threading.Lock()
-_parents: list[
-    duckdb.DuckDBPyConnection
-] = []  # of a forked process: never used, nor closed, as their threads are not here
+# Of a forked process: neither used nor closed, since their threads are not here.
+_parents: list[duckdb.DuckDBPyConnection] = []
 
 
 def _forked() -> None:

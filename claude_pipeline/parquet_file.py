@@ -18,9 +18,8 @@ SNAPPY, NONE = "snappy", "none"  # as pyarrow names them
 WORTH_IT = 1 / 2  # of the size: snappy saves so much, or is left out
 SAMPLE_ROWS = 200
 SAMPLE_BYTES = 4_000_000  # of wide records fewer are tried
-PIECE_ROWS = (
-    1_000  # read at once: memory that is used again, where ten thousand rows of a text take new memory for each copy
-)
+# Read at once: memory that is used again, where ten thousand rows of a text take new memory, twice.
+PIECE_ROWS = 1_000
 READ_AHEAD_BYTES = 1 << 18
 
 

@@ -189,9 +189,9 @@ def row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator
     rows = size = 0
 
     def group() -> pa.Table:
-        rows = pa.Table.from_batches(held, schema)
+        table = pa.Table.from_batches(held, schema)
         held.clear()
-        return in_pieces(rows)
+        return in_pieces(table)
 
     for batch in batches:
         ends = np.cumsum(value_bytes(pa.StructArray.from_arrays(batch.columns, fields=list(schema))))

@@ -88,17 +88,30 @@ def struck(simulator: Simulator) -> list[tuple[str, int, int | None]]:
     return [(rule["kind"], rule["struck"], rule.get("count")) for rule in simulator.faults.as_json()]
 
 
-def reached(simulator: Simulator, moment: Moment) -> bool:
-    """Whether the moment has come."""
-    batches: int = simulator.invoice()["batches"]
+def wait_for(moment: Moment, simulator: Simulator, what: str, *, ended: Callable[[], bool]) -> None:
+    """Until the moment has come, or what it is waited for in has ended by itself."""
     match moment:
         case Moment.NEVER:
-            return False
+            return
         case Moment.RUNNING:
-            looks: int = simulator.invoice()["calls"].get("list", {}).get("200", 0)
-            return batches == CHUNKS and looks > CHUNKS
+            until(lambda: _batches(simulator) == CHUNKS or ended(), what)
+            looks = _looks(simulator)  # the next one comes when the last create is recorded
+            until(lambda: _looks(simulator) > looks or ended(), what)
         case Moment.CREATING:
-            return batches == 2 and ("hang_after", 1, 1) in struck(simulator)
+            until(
+                lambda: (_batches(simulator) == 2 and ("hang_after", 1, 1) in struck(simulator)) or ended(),
+                what,
+            )
+
+
+def _batches(simulator: Simulator) -> int:
+    found: int = simulator.invoice()["batches"]
+    return found
+
+
+def _looks(simulator: Simulator) -> int:
+    found: int = simulator.invoice()["calls"].get("list", {}).get("200", 0)
+    return found
 
 
 def until(happened: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS, pause: float = 0.05) -> Any:

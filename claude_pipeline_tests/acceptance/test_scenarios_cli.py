@@ -24,9 +24,8 @@ from claude_pipeline_tests.acceptance.scenario import (
     Moment,
     Scenario,
     check_delivered,
-    reached,
     struck,
-    until,
+    wait_for,
     write_workload,
 )
 
@@ -49,10 +48,8 @@ def start(simulator: Simulator, file: Path, home: Home, log: Path) -> subprocess
 
 def kill_at(moment: Moment, process: subprocess.Popen[bytes], simulator: Simulator, log: Path) -> None:
     try:
-        until(
-            lambda: reached(simulator, moment) or process.poll() is not None,
-            f"{moment}: {log.read_text(encoding='utf-8')}",
-        )
+        what = f"{moment}: {log.read_text(encoding='utf-8')}"
+        wait_for(moment, simulator, what, ended=lambda: process.poll() is not None)
     finally:
         process.kill()
     assert process.wait() == -signal.SIGKILL, log.read_text(encoding="utf-8")
