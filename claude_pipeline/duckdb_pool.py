@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,12 +47,17 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def leased(
-    scratch: Path, *, memory_mb: int = MEMORY_MB, threads: int | None = None, keeps_order: bool = False
+    scratch: Path,
+    *,
+    memory_mb: int = MEMORY_MB,
+    threads: int | None = None,
+    keeps_order: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty database that spills into `scratch`, installs nothing and never touches the network.
 
-    `threads`: as many as `memory_mb` allows, or fewer where given; `keeps_order`: rows come in the order of their files.
-    What is set with SET must be of this session alone: it ends with the lease.
+    `threads`: as many as `memory_mb` allows, or fewer where given; `keeps_order`: rows come in the order of their files;
+    `clock`: seconds, by which a lease is long or short. What is set with SET must be of this session alone: it ends with the lease.
 
         >>> with leased(home.scratch(), memory_mb=256) as duck:
         ...     duck.sql("SELECT 1").fetchall()
@@ -60,8 +65,8 @@ def leased(
     """
     spill = scratch / f"duckdb-{os.getpid()}-{next(_numbers)}"
     most = threads_within(memory_mb, cores=os.cpu_count() or 1)
-    since = time.monotonic()
     database = _taken()
+    since = clock()
     try:
         database.execute(f"SET temp_directory = {literal(str(spill))}")
         database.execute(f"SET memory_limit = '{memory_mb}MB'")
@@ -76,7 +81,7 @@ def leased(
     except BaseException:  # who was interrupted may leave anything behind
         database.close()
         raise
-    _give_back(database, spill, seconds=time.monotonic() - since)
+    _give_back(database, spill, seconds=clock() - since)
 
 
 def threads_within(memory_mb: int, *, cores: int) -> int:
@@ -117,4 +122,5 @@ def _is_as_new(database: duckdb.DuckDBPyConnection) -> bool:
         """SELECT (SELECT count(*) FROM duckdb_databases() WHERE NOT internal),
             (SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory())"""
     ).fetchall()[0]
-    return bool(attached == 1 and kept <= KEPT_BYTES)  # its own
+    its_own = 1
+    return bool(attached == its_own and kept <= KEPT_BYTES)

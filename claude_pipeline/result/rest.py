@@ -8,7 +8,7 @@ the keys and says where each answer stands; the texts are taken from the files, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
 
 
 def _joined(
-    pieces: Iterable[pa.RecordBatch], start: int, results: pa.Table, snapshot_id: str, schema: pa.Schema
+    pieces: Sequence[pa.RecordBatch], start: int, results: pa.Table, snapshot_id: str, schema: pa.Schema
 ) -> pa.Table:
     """Merged rows: the pieces of a row group, whose first record is the snapshot's row `start`, and what became of some."""
     records = chosen(pieces, results.column("row").to_numpy() - start)
