@@ -91,7 +91,8 @@ def test_it_costs_less_than_without(
     to_rest(desk, workload, simulator, clock)
     with_cache = float(simulator.invoice()["total_usd"])
     to_rest(desk, primed(tmp_path, cache="off", reuse=False, name="plain"), simulator, clock)
-    assert with_cache < 0.6 * (float(simulator.invoice()["total_usd"]) - with_cache)
+    # About half. Which requests miss is drawn by custom_id: were one in three to miss, not one in ten, it would be 0.8.
+    assert with_cache < 0.8 * (float(simulator.invoice()["total_usd"]) - with_cache)
 
 
 def test_the_mark_is_no_other_question(desk: Desk, workload: Workload, tmp_path: Path) -> None:
