@@ -5,6 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	'import ensurepip, sys, venv; sys.version_info >= (3, 11) or sys.exit(1); print("$(name)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 # Of `make fuzz`.
 MINUTES ?= 10
@@ -42,7 +43,7 @@ mutants: setup-test  ## Take each guard of the submit protocol out; names the te
 	@$(BIN)/python -m claude_pipeline_tests.mutants
 
 fuzz: setup-test  ## Any input at every border for MINUTES (10) minutes, guided by coverage where Atheris has a wheel; ends with its figures
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]' || true
+	@$(PIP) --editable '.[fuzz]' || true
 	@$(BIN)/python -m claude_pipeline_tests.fuzz --minutes $(MINUTES)
 
 audit: setup-test  ## Licence of each dependency, LICENCES.md anew, and the wheel installed and tried where nothing else is (some minutes)
@@ -55,19 +56,27 @@ check: setup-test  ## Lint, types and floors only
 	@$(BIN)/python -m pytest claude_pipeline_tests/test_architecture.py
 
 setup: $(VENV)/.installed
-
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "setting up $(VENV) (once; a few minutes)"
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv on PATH; name one: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
-	@touch $@
-
 setup-test: $(VENV)/.installed-test
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,postgres,metrics]'
+# The virtual environment. The pip of an older Python takes twice as long to find what the constraints name, and any pip
+# compiles on one core what it installs.
+define INSTALL
+	@echo "setting up $(VENV) (once; a minute or two)"
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv on PATH; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(PIP) --upgrade pip || true
+	@$(PIP) --no-compile --editable '.$(EXTRAS)'
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some files are no modules of this Python
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(INSTALL)
 	@touch $@
+
+$(VENV)/.installed-test: EXTRAS = [test,postgres,metrics]
+$(VENV)/.installed-test: pyproject.toml constraints.txt
+	$(INSTALL)
+	@touch $(VENV)/.installed $@
 
 # Debian's Chromium, for the test that looks at the Dagster UI, and PostgreSQL, for those of a ledger on a server;
 # without root or apt those tests say so and are skipped.
