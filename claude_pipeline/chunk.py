@@ -34,7 +34,6 @@ _BODY_TAIL = b"]}"
 # Bytes that a request adds to the body beside its params; positions have at most 6 digits.
 ENTRY_OVERHEAD_BYTES = len('{"custom_id":"') + TAG_LENGTH + len('-123456","params":') + len("\n},")
 BODY_OVERHEAD_BYTES = len(_BODY_HEAD) + len(_BODY_TAIL)
-READ_AHEAD_BYTES = 1 << 17
 
 Reserves = npt.NDArray[np.int64]  # of each request, in 1e-10 USD
 
@@ -259,7 +258,7 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         position = 0
-        with self._path.open("rb", buffering=READ_AHEAD_BYTES) as file:
+        with self._path.open("rb", buffering=READ_BYTES) as file:
             # Lines by `readlines`, which looks for their ends many bytes at a time; `split` looks at each.
             while lines := file.readlines(self._piece_bytes):
                 entries = self._entries(lines, position)

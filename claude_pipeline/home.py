@@ -26,7 +26,9 @@ from claude_pipeline.errors import HomeUnsafe, UsageError
 from claude_pipeline.page_cache import STRIDE_BYTES, let_go
 
 TEMPORARY_SUFFIX = ".tmp"
-READ_BYTES = 1 << 20
+# Read at once of a file that is walked through: it stays in the cache of a core, and its memory is used again for the
+# next. sha256 takes 8 to 11 % less than with four times as much (2026-11-27).
+READ_BYTES = 1 << 18
 STALE_TEMPORARY_SECONDS = 24 * 3600
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 PRIVATE_UMASK = 0o077  # for processes of ours whose files other programs write

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ResultsIncomplete
-from claude_pipeline.home import written
+from claude_pipeline.home import READ_BYTES, written
 from claude_pipeline.lane.cancel import cancel_live
 from claude_pipeline.lane.poll import Look, poll
 from claude_pipeline.ledger import BatchId, BatchRow, ChunkRow, ChunkState, Collected
@@ -193,5 +193,5 @@ def _parse(desk: Desk, workload: Workload, chunk: ChunkRow, download: Path, inde
         counts=orjson.loads(batch.counts or "{}"),
         billed_at=batch.created_at,
     )
-    with download.open("rb") as raw:
+    with download.open("rb", buffering=READ_BYTES) as raw:
         return read_answers(desk, workload, raw, index, facts, as_is=desk.ledger.is_taken_as_is(batch.id))

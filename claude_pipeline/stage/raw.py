@@ -10,9 +10,8 @@ from struct import Struct
 
 import pyarrow as pa
 
-from claude_pipeline.home import written
+from claude_pipeline.home import READ_BYTES, written
 
-PIECE_BYTES = 1 << 20
 COMPRESSION = "zstd"  # a quarter of the CPU of gzip's quickest level, and smaller
 # Arrow writes no checksum of what a frame holds. It follows in a frame that every reader of zstd passes over (RFC 8878,
 # 3.1.2): magic number, size, crc32.
@@ -37,7 +36,7 @@ def pack(path: Path) -> None:
     checksum = 0
     with written(packed(path)) as temporary:
         with path.open("rb") as source, pa.output_stream(str(temporary), compression=COMPRESSION) as target:
-            while piece := source.read(PIECE_BYTES):
+            while piece := source.read(READ_BYTES):
                 checksum = zlib.crc32(piece, checksum)
                 target.write(piece)
         with temporary.open("ab") as target:
@@ -62,7 +61,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
     checksum = 0
     try:
         with pa.input_stream(str(path), compression=COMPRESSION) as source:
-            while piece := source.read(PIECE_BYTES):
+            while piece := source.read(READ_BYTES):
                 checksum = zlib.crc32(piece, checksum)
                 yield piece
     except OSError as problem:
@@ -79,7 +78,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _pieces_before(path: Path) -> Iterator[bytes]:
     try:
         with gzip.open(path) as source:
-            while piece := source.read(PIECE_BYTES):
+            while piece := source.read(READ_BYTES):
                 yield piece
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise PackBroken(f"{path}: {problem}") from None
