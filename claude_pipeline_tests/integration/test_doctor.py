@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from claude_pipeline.home import Home
 from claude_pipeline.lane.access import connect
@@ -19,8 +18,7 @@ from claude_pipeline.ledger import Ledger
 from claude_pipeline.settings import PREFIX, VARIABLES
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.doctor import examine, judge_clock
-from claude_pipeline.stage.doctor_machine import file_system_of, judge_disk, judge_requirements
+from claude_pipeline.stage.doctor import examine
 from claude_pipeline.stage.finalize import finalize
 from claude_pipeline.stage.finding import Finding, Verdict, exit_code_of
 from claude_pipeline_tests.conftest import MovableClock
@@ -195,49 +193,6 @@ def test_a_clock_that_is_off_is_told(environment: dict[str, str], seconds: float
     assert rows["clock"][0] == "wrong"
     assert ("ahead" in rows["clock"][1]) == (seconds > 0)
     assert code == 2
-
-
-@pytest.mark.parametrize(
-    ("skew_seconds", "error_seconds", "verdict"),
-    [
-        pytest.param(0.2, 0.6, Verdict.OK, id="right"),
-        pytest.param(-8.0, 6.0, Verdict.OK, id="perhaps right: the answer took long"),
-        pytest.param(30.0, 0.6, Verdict.WARNING, id="half a minute"),
-        pytest.param(-3_600.0, 0.6, Verdict.WRONG, id="an hour"),
-    ],
-)
-def test_a_clock_is_judged_by_what_is_certain(skew_seconds: float, error_seconds: float, verdict: Verdict) -> None:
-    assert judge_clock(skew_seconds, error_seconds).verdict is verdict
-
-
-@pytest.mark.parametrize(
-    ("free_bytes", "verdict"), [(10**8, Verdict.WRONG), (10**9, Verdict.WARNING), (10**11, Verdict.OK)]
-)
-def test_a_disk_is_judged_by_what_is_free(free_bytes: int, verdict: Verdict) -> None:
-    assert judge_disk(free_bytes, 10**12).verdict is verdict
-
-
-@pytest.mark.parametrize(
-    ("wanted", "unmet"),
-    [
-        pytest.param("duckdb>=2,<3", [], id="there"),
-        pytest.param("duckdb>=3", [("duckdb is 2.0.0, duckdb>=3 is needed", "pip install 'duckdb>=3'")], id="older"),
-        pytest.param(
-            "pandas>=3", [("pandas is missing, pandas>=3 is needed", "pip install 'pandas>=3'")], id="missing"
-        ),
-        pytest.param('pandas>=3; extra == "test"', [], id="of an extra"),
-    ],
-)
-def test_versions_are_compared_with_what_is_needed(wanted: str, unmet: list[tuple[str, str]]) -> None:
-    assert list(judge_requirements([Requirement(wanted)], {"duckdb": "2.0.0"}.get)) == unmet
-
-
-def test_the_nearest_mount_tells_the_file_system() -> None:
-    mounts = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:5 / /mnt/my\\040share rw,relatime shared:1 - nfs4 srv:/x rw\n"
-
-    assert file_system_of(Path("/home/me"), mounts) == "ext4"
-    assert file_system_of(Path("/mnt/my share/home"), mounts) == "nfs4"
-    assert file_system_of(Path("/home"), "") is None
 
 
 @pytest.mark.parametrize("damage", ["header", "page", "no database", "row"])
@@ -418,13 +373,3 @@ def test_machines_get_the_same_as_json_with_the_exit_code(
     assert document["checks"][-1]["verdict"] == "wrong"
     assert "wrong    key          ANTHROPIC_API_KEY is not set\n" in plain.out
     assert "-> export it, or start `claude-pipeline simulate`" in plain.out
-
-
-def test_the_first_wrong_finding_gives_the_exit_code() -> None:
-    found = [
-        Finding("a", Verdict.WARNING, "", exit_code=9),
-        Finding("b", Verdict.WRONG, "", exit_code=2),
-        Finding("c", Verdict.WRONG, "", exit_code=3),
-    ]
-
-    assert (exit_code_of(found), exit_code_of(found[:1])) == (2, 0)
