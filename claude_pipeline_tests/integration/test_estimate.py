@@ -195,7 +195,7 @@ def test_a_route_is_planned_with_each_model_of_its_own(desk: Desk, bill: Bill, t
 
 def units_of_luck(simulator: Simulator, price: Price) -> int:
     """What the hits that were drawn saved beyond those that the estimate assumes, in 1e-10 USD. They are drawn by
-    custom_id, which no two runs share: of 200 requests a sixth of the bill either way."""
+    custom_id, which no two runs share: of 200 requests that moves the bill by a seventh, as a rule."""
     (billed,) = simulator.invoice()["by_model"].values()
     tokens, requests = billed["tokens"], billed["billed"]
     prefix = (tokens["read"] + tokens["write_1h"]) // requests

@@ -136,6 +136,21 @@ def test_every_request_is_in_exactly_one_chunk_in_order_and_bodies_are_valid(
     assert sent == [json.loads(request.params) for request in requests]
 
 
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 99, 100, 101, 1_234])
+@pytest.mark.parametrize("piece_bytes", [1, 300, 1 << 18])
+def test_a_body_is_as_long_as_it_says_whatever_digits_its_positions_have(
+    tmp_path: Path, count: int, piece_bytes: int
+) -> None:
+    lines = [json.dumps({"row": row, "text": "\u2028\x85" + "x" * (row % 7)}, ensure_ascii=False) for row in range(count)]
+    (tmp_path / "params.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    body = Body(tmp_path / "params.jsonl", TAG, piece_bytes=piece_bytes)
+    data = b"".join(body)
+    assert body.length == len(data)
+    assert json.loads(data)["requests"] == [
+        {"custom_id": f"{TAG}-{position}", "params": json.loads(line)} for position, line in enumerate(lines)
+    ]
+
+
 def test_a_custom_id_has_the_length_that_chunks_reckon_with() -> None:
     assert len(TAG) == TAG_LENGTH
     assert len(f"{TAG}-123456") <= 64
