@@ -141,7 +141,9 @@ def test_every_request_is_in_exactly_one_chunk_in_order_and_bodies_are_valid(
 def test_a_body_is_as_long_as_it_says_whatever_digits_its_positions_have(
     tmp_path: Path, count: int, piece_bytes: int
 ) -> None:
-    lines = [json.dumps({"row": row, "text": "\u2028\x85" + "x" * (row % 7)}, ensure_ascii=False) for row in range(count)]
+    lines = [
+        json.dumps({"row": row, "text": "\u2028\x85" + "x" * (row % 7)}, ensure_ascii=False) for row in range(count)
+    ]
     (tmp_path / "params.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     body = Body(tmp_path / "params.jsonl", TAG, piece_bytes=piece_bytes)
     data = b"".join(body)
