@@ -16,6 +16,7 @@ from claude_pipeline.cadence import partition_of
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.cli.screen import Screen
 from claude_pipeline.cli.which import check_partition
+from claude_pipeline.cli.without_pandas import without_pandas
 from claude_pipeline.controller import Action, Kind, Situation, decide, describe, held_sentence, survey, told_of
 from claude_pipeline.errors import (
     AccountStopped,
@@ -29,6 +30,7 @@ from claude_pipeline.errors import (
 from claude_pipeline.garbage import no_search, seldom_search
 from claude_pipeline.lane.access import check_access
 from claude_pipeline.ledger import ChunkState, SnapshotRow
+from claude_pipeline.picture.beside import drawn_beside
 from claude_pipeline.progress import heard_by
 from claude_pipeline.report import Summary, summarize
 from claude_pipeline.settings import Settings
@@ -73,6 +75,7 @@ class Runner:
         self._told = ""
         self._told_at = time.monotonic()
         self._refused: set[int] = set()
+        self._drawn_beside = False
 
     def __enter__(self) -> Self:
         with no_search():
@@ -81,6 +84,7 @@ class Runner:
             from claude_pipeline.components.compose import compose
             from claude_pipeline.components.desk_resource import DeskResource
 
+        without_pandas()
         self._stack.enter_context(seldom_search())
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         interrupted.clear()
@@ -213,6 +217,9 @@ class Runner:
         """Do one thing; True when it changed something."""
         self._screen.now(DOING[action.kind])
         before = self._state()
+        if action.kind is Kind.COLLECT and not before[0].in_flight and not self._drawn_beside:
+            self._stack.enter_context(drawn_beside())  # once this is collected, it is merged and the pictures are due
+            self._drawn_beside = True
         try:
             self._execute(action.kind.value, action.partition)
         except (AccountStopped, KeyRefused) as stopped:

@@ -8,7 +8,9 @@ from functools import partial
 import dagster as dg
 
 from claude_pipeline.ledger import SnapshotRow
-from claude_pipeline.picture import CostDay, Flow, Look, draw_cost, draw_throughput, draw_turnarounds, markdown_image
+from claude_pipeline.picture import CostDay, Flow, markdown_image
+from claude_pipeline.picture.beside import pictures_of
+from claude_pipeline.picture.summary import SummaryRows
 from claude_pipeline.sql import literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.warehouse import ask_ops
@@ -37,12 +39,12 @@ def pictures(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dg.Metada
         f"""SELECT turnaround_seconds / 3600 FROM ops.batches WHERE workload = {literal(workload.name)}
             AND turnaround_seconds IS NOT NULL AND ended_at > (SELECT max(ended_at) FROM ops.batches) - INTERVAL {DAYS} DAY""",
     )
-    drawn = {
-        "throughput": draw_throughput([Flow(*row) for row in flows], Look("throughput", WIDTH)),
-        "cost_by_day": draw_cost([CostDay(*row) for row in costs], Look("cost", WIDTH)),
-        "batch_turnaround": draw_turnarounds([row[0] for row in hours], Look("turnaround", WIDTH)),
-    }
-    return dg.MetadataValue.md("\n\n".join(markdown_image(_sized(svg), name) for name, svg in drawn.items()))
+    rows = SummaryRows(
+        [Flow(*row) for row in flows], [CostDay(*row) for row in costs], [row[0] for row in hours], WIDTH
+    )
+    return dg.MetadataValue.md(
+        "\n\n".join(markdown_image(_sized(svg), name) for name, svg in pictures_of(rows).items())
+    )
 
 
 def _sized(svg: str) -> str:

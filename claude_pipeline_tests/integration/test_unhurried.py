@@ -80,3 +80,16 @@ def test_dagsters_databases_have_a_log(tmp_path: Path) -> None:
         storage = instance.event_log_storage
         with storage.index_connection() as connection:  # type: ignore[attr-defined]
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == NORMAL
+
+
+def test_an_instance_reads_its_revisions_once_and_leaves_alembic_as_it_was(tmp_path: Path) -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "dagster:_core/storage/alembic")
+    usual = ScriptDirectory.from_config
+    with open_instance(Home(tmp_path)):
+        assert ScriptDirectory.from_config(config) is ScriptDirectory.from_config(config)
+    assert ScriptDirectory.from_config == usual
+    assert ScriptDirectory.from_config(config) is not ScriptDirectory.from_config(config)
