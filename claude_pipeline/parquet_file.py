@@ -7,6 +7,8 @@ of its size, JSON and logs 0.4, and what is packed or encoded already hardly les
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ SAMPLE_BYTES = 4_000_000  # of wide records fewer are tried
 # Read at once: memory that is used again, where ten thousand rows of a text take new memory, twice.
 PIECE_ROWS = 1_000
 READ_AHEAD_BYTES = 1 << 18
+TAIL_BYTES = 8  # of each Parquet file: the length of its footer, and a mark
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -32,6 +35,23 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Its columns, or those named, at once: without pandas, which `pyarrow.parquet.read_table` imports for its data sets."""
     with pq.ParquetFile(path) as file:
         return file.read(None if columns is None else list(columns))
+
+
+def footer_sha256(path: Path) -> str:
+    """Of what a file says of itself: columns, counts, where each page lies, how long it is, least and greatest values.
+
+    A file of the same footer whose page checksums hold is the same file, short of a forgery; and the footer is read a
+    thousand times as fast as the whole. Raises OSError where it is no Parquet file.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END) - TAIL_BYTES
+        file.seek(max(0, end))
+        tail = file.read(TAIL_BYTES)
+        start = end - int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or start < 0:
+            raise OSError(f"{path} is no Parquet file")
+        file.seek(start)
+        return hashlib.sha256(file.read(end - start)).hexdigest()
 
 
 def in_pieces(table: pa.Table) -> pa.Table:

@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Records, columns_of
 from claude_pipeline.home import sha256_of
-from claude_pipeline.parquet_file import open_parquet
+from claude_pipeline.parquet_file import footer_sha256, open_parquet
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
+
+RECORDS_KEY = b"records"  # in a plan's metadata: `footer_sha256` of the snapshot's file
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Known:
         self._model, self._most_bytes = model, most_bytes
         self._plan = _Rows(plan)
         self._group, self._table = -1, pa.table({})
+        self._is_whole = True  # the earlier snapshot, as far as it was read
 
     def group(self, records: Records, group: int) -> pa.Table | None:
         """The plan's rows of a whole row group of the new snapshot; None where any of its records is not known."""
@@ -62,7 +65,10 @@ class Known:
 
     def of(self, batch: pa.RecordBatch, first: int) -> Unchanged | None:
         """Of records of the new snapshot that begin at row `first`; None where none is known."""
-        before = self._before(first, batch.num_rows)
+        try:
+            before = self._before(first, batch.num_rows) if self._is_whole else None
+        except (OSError, pa.ArrowInvalid):  # a page is not what was written: the records tell what they ask
+            self._is_whole, before = False, None
         if before is None:
             return None
         count = before.num_rows
@@ -101,6 +107,14 @@ def _same(new: pa.Array, old: pa.Array) -> npt.NDArray[np.bool_]:
         new, old = new.view(bits), old.view(bits)
     equal = pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
     return np.asarray(equal)
+
+
+def _footer_of(records: Path) -> str | None:
+    """None: it is no Parquet file any more."""
+    try:
+        return footer_sha256(records)
+    except OSError:
+        return None
 
 
 class _Rows:
@@ -143,10 +157,11 @@ def known_of(
         yield None
         return
     before, plan = desk.path(earlier.path), desk.path(earlier.plan_path)
-    if not plan.exists() or not before.exists() or pq.read_schema(plan).metadata != about:
+    if not plan.exists() or not before.exists() or sha256_of(plan) != earlier.plan_sha256:
         yield None
         return
-    if sha256_of(plan) != earlier.plan_sha256 or sha256_of(before) != earlier.digest:
+    metadata = pq.read_schema(plan).metadata
+    if metadata.pop(RECORDS_KEY, b"").decode() != _footer_of(before) or metadata != about:
         yield None
         return
     with Records(before) as opened:

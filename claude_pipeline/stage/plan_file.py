@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from claude_pipeline.dataset import Origin, Records
 from claude_pipeline.errors import DatasetInvalid, PromptInvalid
 from claude_pipeline.garbage import no_search
+from claude_pipeline.parquet_file import footer_sha256
 from claude_pipeline.progress import told
 from claude_pipeline.request import Rejection, Request
 from claude_pipeline.request_table import RequestTable, tables_of
 from claude_pipeline.stage.fit import Fit
-from claude_pipeline.stage.known import Known, Unchanged, agree
+from claude_pipeline.stage.known import RECORDS_KEY, Known, Unchanged, agree
 from claude_pipeline.stage.question import metadata_of
 from claude_pipeline.stage.render import BATCH_ROWS, Maker, columns_for, made_of
 from claude_pipeline.stage.spool import Spool
@@ -62,9 +63,10 @@ def write_plan(
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
     """
     options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": ["reject_code", "model"]}
+    about = about_of(workload) | {RECORDS_KEY: footer_sha256(records).encode()}
     with (
         Records(records) as opened,
-        pq.ParquetWriter(path, PLAN.with_metadata(about_of(workload)), **options) as writer,
+        pq.ParquetWriter(path, PLAN.with_metadata(about), **options) as writer,
     ):
         refusals = _Refusals(workload, fit, origin, total=opened.count)
         planner = _Planner(maker, refusals, origin, spool, known if spool is None and not origin.faults else None)
@@ -78,7 +80,7 @@ def write_plan(
 
 
 def about_of(workload: Workload) -> dict[bytes, bytes]:
-    """A plan's metadata. One with another max_tokens is another plan, though its questions are the same."""
+    """A plan's metadata, but for what it says of its records. One with another max_tokens is another plan, though its questions are the same."""
     return {
         b"max_tokens": str(workload.max_tokens).encode(),
         TEMPLATE_KEY: template_digest(workload).encode(),

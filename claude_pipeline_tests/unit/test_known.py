@@ -70,6 +70,14 @@ def plan(
     return path, maker.rows
 
 
+def flip(path: Path, group: int) -> None:
+    """A bit of the last byte of a row group's texts."""
+    texts = pq.read_metadata(path).row_group(group).column(1)
+    written = bytearray(path.read_bytes())
+    written[(texts.dictionary_page_offset or texts.data_page_offset) + texts.total_compressed_size - 1] ^= 1
+    path.write_bytes(written)
+
+
 def both(
     folder: Path,
     before: Rows,
@@ -77,12 +85,19 @@ def both(
     workload: Workload | None = None,
     later: Workload | None = None,
     schemas: tuple[pa.Schema, pa.Schema] = (SCHEMA, SCHEMA),
+    *,
+    damaged: int | None = None,
 ) -> list[int]:
-    """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing."""
+    """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing.
+
+    Of the earlier snapshot the texts of a row group may be `damaged` since.
+    """
     workload = workload or make_workload(prompt="{{ text }} {{ stars }}")
     earlier, _ = plan(folder, "before", before, workload, schema=schemas[0])
     alone, _ = plan(folder, "alone", after, later or workload, schema=schemas[1])
     columns = ["record_id", *RequestMaker.of(workload, SCHEMA.names).prompt.columns]
+    if damaged is not None:
+        flip(folder / "before.parquet", damaged)
     with Records(folder / "before.parquet") as records:
         known = Known(records, earlier, columns, model=(later or workload).model, most_bytes=FIT.surely_bytes)
         found, rendered = plan(folder, "after", after, later or workload, known, schemas[1])
@@ -200,3 +215,9 @@ def test_another_model_is_another_question(tmp_path: Path) -> None:
     rows = [row(n) for n in range(12)]
     other = make_workload(prompt="{{ text }} {{ stars }}", model="claude-sonnet-5-5")
     assert both(tmp_path, rows, rows, later=other) == list(range(12))
+
+
+def test_where_the_earlier_snapshot_is_damaged_its_records_are_rendered(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(20)]
+    after = [row(n, text="another") if n in (9, 17) else row(n) for n in range(20)]
+    assert both(tmp_path, rows, after, damaged=2) == [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19]

@@ -17,6 +17,7 @@ from claude_pipeline.parquet_file import (
     SNAPPY,
     compression_for,
     compression_of,
+    footer_sha256,
     in_pieces,
     open_parquet,
 )
@@ -107,3 +108,21 @@ def test_a_page_that_is_damaged_is_not_read(tmp_path: Path) -> None:
     path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
     with open_parquet(path) as file, pytest.raises(OSError, match="CRC checksum verification failed"):
         file.read()
+
+
+def test_a_footer_tells_files_of_other_rows_apart(tmp_path: Path) -> None:
+    texts = [HEX, HEX[:-1], [*HEX[:-1], HEX[-1] + "."], [*reversed(HEX)], ["zz", *HEX[1:]], HEX]
+    paths = [tmp_path / f"{number}.parquet" for number in range(len(texts))]
+    for path, values in zip(paths, texts, strict=True):
+        pq.write_table(pa.table({"text": values}), path, row_group_size=100, write_page_checksum=True)
+    *others, again = [footer_sha256(path) for path in paths]
+    assert again == others[0]
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize("text", [b"", b"PAR1", b"\xff\xff\xff\xffPAR1", b"id,text\n1,a\n"])
+def test_what_is_no_parquet_file_has_no_footer(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "records.parquet"
+    path.write_bytes(text)
+    with pytest.raises(OSError, match="is no Parquet file"):
+        footer_sha256(path)
