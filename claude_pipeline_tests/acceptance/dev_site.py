@@ -21,6 +21,10 @@ LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionPa
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 PARTITIONS = """query($k: AssetKeyInput!) { assetNodeOrError(assetKey: $k) { ... on AssetNode {
   partitionStats { numMaterialized numFailed numPartitions } } } }"""
+SCHEDULES = """query { schedulesOrError(repositorySelector: {repositoryLocationName: "claude_pipeline",
+  repositoryName: "__repository__"}) { ... on Schedules { results { name id scheduleState { status } } } } }"""
+STOP = """mutation($id: String!) { stopRunningSchedule(id: $id) { __typename
+  ... on ScheduleStateResult { scheduleState { status } } } }"""
 BY_HAND = 'query { runsOrError(filter: {pipelineName: "__ASSET_JOB"}) { ... on Runs { count } } }'
 
 
@@ -65,6 +69,15 @@ class Site:
     def launched(self) -> int:
         """Runs that nobody but a person, or who poses as one, can have launched."""
         return int(self.dagster.ask(BY_HAND, {})["runsOrError"]["count"])
+
+    def stop_schedules(self) -> None:
+        """As a person does in the UI: no tick follows."""
+        found = self.dagster.ask(SCHEDULES, {})["schedulesOrError"]["results"]
+        running = [each["id"] for each in found if each["scheduleState"]["status"] == "RUNNING"]
+        assert running
+        for schedule in running:
+            stopped = self.dagster.ask(STOP, {"id": schedule})["stopRunningSchedule"]
+            assert stopped["scheduleState"]["status"] == "STOPPED", stopped
 
     def planned(self, workload: str) -> int:
         with Ledger.open(None, path=self.home.ledger) as ledger:

@@ -23,8 +23,10 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from claude_pipeline.cli.dagster_dev import DagsterDev
+from claude_pipeline.cli.dagster_home import DAGSTER_YAML
 from claude_pipeline.home import Home
 from claude_pipeline.ledger import ChunkState, Ledger
 from claude_pipeline.simulator import Options, Simulator, running
@@ -46,6 +48,15 @@ from claude_pipeline_tests.factory import token_of
 pytestmark = pytest.mark.acceptance
 PATIENCE_SECONDS = 240
 ERRING_MODEL = "claude-sonnet-5"  # of the workload whose lines come back errored
+# An instance that gives up sooner on a run that was killed before it started: else most of the time goes by in waiting for that.
+SOONER = {
+    "run_monitoring": {
+        "enabled": True,
+        "poll_interval_seconds": 5,
+        "start_timeout_seconds": 30,
+        "free_slots_after_run_end_seconds": 15,
+    }
+}
 RUN_WORKER, CODE_SERVER, DAEMON = "multiprocessing.spawn", ("code-server start", "api grpc"), "dagster._daemon"
 LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
   ... on PythonError { message } } }"""
@@ -191,6 +202,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for scenario in scenarios:
         changes = {"model": ERRING_MODEL} if scenario.lines_fail else {}
         write_workload(folder, name_of(scenario), **changes)
+    home.dagster.mkdir(parents=True)
+    (home.dagster / "dagster.yaml").write_text(yaml.safe_dump(yaml.safe_load(DAGSTER_YAML) | SOONER))
     (erring,) = [fault for scenario in scenarios if scenario.lines_fail for fault in scenario.faults]
     options = Options(speed=600, batch_seconds=(60, 180), seed=13, paused=True)
     with running(options) as simulator:
