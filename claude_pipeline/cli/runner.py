@@ -16,7 +16,6 @@ from claude_pipeline.cadence import partition_of
 from claude_pipeline.cli.dagster_home import open_instance
 from claude_pipeline.cli.screen import Screen
 from claude_pipeline.cli.which import check_partition
-from claude_pipeline.cli.without_pandas import without_pandas
 from claude_pipeline.controller import Action, Kind, Situation, decide, describe, held_sentence, survey, told_of
 from claude_pipeline.errors import (
     AccountStopped,
@@ -84,7 +83,6 @@ class Runner:
             from claude_pipeline.components.compose import compose
             from claude_pipeline.components.desk_resource import DeskResource
 
-        without_pandas()
         self._stack.enter_context(seldom_search())
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         interrupted.clear()

@@ -17,6 +17,7 @@ from claude_pipeline.lane.access import connect_async
 from claude_pipeline.lane.client import BatchClient
 from claude_pipeline.lane.waits import USUAL, Waits
 from claude_pipeline.ledger import Ledger
+from claude_pipeline.pandas_later import acquaint_later
 from claude_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def open_desk(
     Raises:
         SettingInvalid, LedgerDamaged, LedgerNewer, CatalogMissing.
     """
+    acquaint_later()
     chosen = settings or Settings.from_environment()
     try:
         make_folder(chosen.home.root)

@@ -66,21 +66,3 @@ def test_its_summary_has_pictures(imported: set[str], place: Path) -> None:
         "cost_by_day",
         "batch_turnaround",
     ]
-
-
-PANDAS_WANTED = """\
-import sys
-from claude_pipeline.cli.without_pandas import without_pandas
-without_pandas()
-import pyarrow as pa
-table = pa.table({"n": pa.array([1, None], pa.int64())})
-assert "pandas" not in sys.modules
-frame = table.to_pandas()
-assert pa.array(frame["n"]).null_count == 1  # a Series is known as one again: its NaN is no number
-without_pandas()
-assert "pandas" in sys.modules
-"""
-
-
-def test_who_asks_for_pandas_is_served() -> None:
-    subprocess.run([sys.executable, "-c", PANDAS_WANTED], check=True, timeout=60)
