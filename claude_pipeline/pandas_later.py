@@ -60,6 +60,5 @@ class _Finder(MetaPathFinder):
 class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        pa.table(
-            {}
-        ).to_pandas()  # as whoever needs pandas has it, found or not: it looks anew, and knows it from now on
+        # It looks anew for whoever needs pandas, and knows its classes from now on.
+        pa.table({}).to_pandas()

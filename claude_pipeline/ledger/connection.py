@@ -46,7 +46,7 @@ class SharedStatements(dict[Any, Any]):
     """What SQLAlchemy made of statements, for all SQLite ledgers of a process.
 
     It keeps them for each engine by itself, under keys that name the engine's dialect. A ledger is opened for each tick
-    and step, and half of what a tick takes is to make the same forty statements again; all its engines speak alike.
+    and step, and a quarter of a tick was to make the same forty statements again; all its engines speak alike.
     """
 
     def get(self, key: Any, default: Any = None) -> Any:

@@ -63,18 +63,22 @@ _process: DrawingProcess | None = None
 def drawn_beside() -> Iterator[DrawingProcess | None]:
     """`pictures_of` asks a process of its own, which starts now, for as long as the `with` lasts. One at a time.
 
-    None, and no process, where matplotlib is imported here already.
+    None where there is none: matplotlib is imported here already, or the machine starts no more processes.
     """
     global _process
-    if "matplotlib.figure" in sys.modules:
+    started = None
+    if "matplotlib.figure" not in sys.modules:
+        with suppress(OSError):
+            started = DrawingProcess()
+    if started is None:
         yield None
         return
-    _process = DrawingProcess()
+    _process = started
     try:
-        yield _process
+        yield started
     finally:
-        _process.end()
         _process = None
+        started.end()
 
 
 def pictures_of(rows: SummaryRows) -> dict[str, str]:

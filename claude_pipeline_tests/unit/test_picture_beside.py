@@ -93,3 +93,19 @@ assert list(beside) == ["throughput", "cost_by_day", "batch_turnaround"]
 assert beside == here == pictures_of(rows)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_where_no_process_can_start_they_are_drawn_here() -> None:
+    code = f"""
+import resource, sys
+from claude_pipeline.picture.beside import drawn_beside, pictures_of
+from claude_pipeline.picture.summary import SummaryRows
+open_files = len(__import__("os").listdir("/proc/self/fd"))
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, most))  # no pipe to be had
+with drawn_beside() as process:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    assert process is None
+    assert list(pictures_of(SummaryRows.from_json({ROWS.to_json()!r}))) == ["throughput", "cost_by_day", "batch_turnaround"]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
