@@ -142,7 +142,7 @@ def simulator(simulator_server: Simulator) -> Simulator:
 
 @pytest.fixture(scope="module")
 def simulator_client(simulator_server: Simulator) -> Iterator[BatchClient]:
-    """Making the SDK's client takes longer than a test's calls: once is enough."""
+    """One client for a module, as a process of the product has one."""
     client = client_of(simulator_server)
     yield client
     client.sdk.close()

@@ -72,7 +72,7 @@ def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
 def revisions_read_once() -> Iterator[None]:
     """Alembic keeps what it has read of a storage's revisions, for as long as the `with` lasts.
 
-    Dagster has each run's events in a database of its own, and for each of them reads ninety files twice: 0.1 s
+    Dagster has each run's events in a database of its own, and for each of them reads ninety files twice: 0.07 s CPU
     a run (2026-11-27).
     """
     from alembic.script import ScriptDirectory

@@ -74,7 +74,7 @@ class Runner:
         self._told = ""
         self._told_at = time.monotonic()
         self._refused: set[int] = set()
-        self._drawn_beside = False
+        self._drawing = self._stack.enter_context(ExitStack())  # a process for the pictures, while they are near
 
     def __enter__(self) -> Self:
         with no_search():
@@ -164,6 +164,7 @@ class Runner:
                 if not (situation.in_flight or situation.ended or situation.doubtful):
                     raise self._stopped(situation.stopped)
             self._screen.now(unclear or describe(situation, self._desk.clock()))
+            self._drawing.close()  # hours may go by
             time.sleep(wait)
             wait = min(wait * WAIT_GROWTH, poll_seconds)
 
@@ -215,9 +216,9 @@ class Runner:
         """Do one thing; True when it changed something."""
         self._screen.now(DOING[action.kind])
         before = self._state()
-        if action.kind is Kind.COLLECT and not before[0].in_flight and not self._drawn_beside:
-            self._stack.enter_context(drawn_beside())  # once this is collected, it is merged and the pictures are due
-            self._drawn_beside = True
+        if action.kind is Kind.COLLECT and not before[0].in_flight:  # then it is merged, and the pictures are due
+            self._drawing.close()
+            self._drawing.enter_context(drawn_beside())
         try:
             self._execute(action.kind.value, action.partition)
         except (AccountStopped, KeyRefused) as stopped:

@@ -80,7 +80,10 @@ def write_plan(
 
 
 def about_of(workload: Workload) -> dict[bytes, bytes]:
-    """A plan's metadata, but for what it says of its records. One with another max_tokens is another plan, though its questions are the same."""
+    """A plan's metadata, but for what it says of its records.
+
+    One with another max_tokens is another plan, though its questions are the same.
+    """
     return {
         b"max_tokens": str(workload.max_tokens).encode(),
         TEMPLATE_KEY: template_digest(workload).encode(),

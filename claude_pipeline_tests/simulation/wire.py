@@ -43,7 +43,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 @cache
 def _sdk() -> anthropic.Anthropic:
-    """The product's client; making one takes longer than a world does, so all copy this one."""
+    """The product's client; all worlds copy this one."""
     return connect({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": BASE_URL})
 
 
