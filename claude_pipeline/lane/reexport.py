@@ -19,6 +19,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
+from claude_pipeline.lane.late_name import LateLoader, names_can_wait
+
 NAMESPACES = {"locals", "globals", "vars", "eval", "exec"}  # who calls one may use any name
 
 
@@ -48,7 +50,8 @@ def split(source: str | bytes, siblings: Set[str]) -> Split:
     )
     if used is None:
         return Split(tree, {}, ())
-    waiting = [node for node in imports if not any(_bound(alias) in used | siblings for alias in node.names)]
+    stay = used | siblings
+    waiting = [node for node in imports if not any(_bound(alias) in stay for alias in node.names)]
     names = {
         _bound(alias): (str(node.module), alias.name) for node in waiting for alias in node.names if alias.name != "*"
     }
@@ -74,9 +77,12 @@ def _bound(alias: ast.alias) -> str:
 
 
 @contextmanager
-def touched_later(library: str) -> Iterator[None]:
-    """For as long as the `with` lasts, packages of the library are imported so; afterwards they stay as they are."""
-    finder = _Finder(library)
+def touched_later(library: str, *, modules: tuple[str, ...] = ()) -> Iterator[None]:
+    """For as long as the `with` lasts, packages of the library are imported so; afterwards they stay as they are.
+
+    Modules whose full names begin with one of `modules` have their own imports wait as well (`late_name.py`).
+    """
+    finder = _Finder(library, modules if names_can_wait() else ())
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -85,10 +91,10 @@ def touched_later(library: str) -> Iterator[None]:
 
 
 class _Finder:
-    """Finds the library's packages where Python finds them, and gives them our loader."""
+    """Finds the library's packages and modules where Python finds them, and gives them our loaders."""
 
-    def __init__(self, library: str) -> None:
-        self._library = library
+    def __init__(self, library: str, modules: tuple[str, ...]) -> None:
+        self._library, self._modules = library, modules
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -96,8 +102,11 @@ class _Finder:
         if name.partition(".")[0] != self._library:
             return None
         spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.submodule_search_locations and type(spec.loader) is SourceFileLoader:
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            if spec.submodule_search_locations:
+                spec.loader = _Loader(name, spec.loader.path)
+            elif name.startswith(self._modules):
+                spec.loader = LateLoader(name, spec.loader.path)
         return spec
 
 

@@ -22,10 +22,11 @@ FILES = {
     "many.py": "three = 3\n_hidden = 4\n",
     "broken.py": "import a_module_that_is_not_there\n",
 }
-# Every public name of every package of the SDK: where what stands behind it comes from.
+# Every public name of each package of the SDK, and of the modules whose imports wait: where what stands behind it comes from.
 NAMES = """
 import json, pkgutil, sys, types
 from importlib import import_module
+from claude_pipeline.lane.sdk import LATE
 if sys.argv[1] == "later":
     from claude_pipeline.lane.sdk import load_sdk
     load_sdk()
@@ -38,10 +39,18 @@ def origin(value):
         name = None
     return f"{getattr(value, '__module__', '')} {name}" if name else type(value).__name__
 
+def bears(name):
+    try:
+        import_module(name)
+    except ImportError:  # it wants a library that is not installed
+        return False
+    return True
+
 asked = json.load(sys.stdin)
 if not asked:
     found = pkgutil.walk_packages(anthropic.__path__, "anthropic.", onerror=lambda name: None)
-    packages = [import_module(name) for name in ["anthropic", *(module.name for module in found if module.ispkg)]]
+    names = ["anthropic", *(module.name for module in found if module.ispkg or module.name.startswith(LATE))]
+    packages = [sys.modules[name] for name in names if bears(name)]
     asked = {package.__name__: [name for name in dir(package) if not name.startswith("__")] for package in packages}
 for package in asked:
     import_module(package)

@@ -32,6 +32,7 @@ load_sdk()
 import anthropic
 client = anthropic.Anthropic(api_key="a key")
 assert "anthropic.lib.bedrock._client" not in sys.modules
+assert "anthropic.types.message" not in sys.modules
 assert anthropic.AnthropicBedrock.__module__ == "anthropic.lib.bedrock._client"
 assert client.messages.batches.create and client.beta.messages.batches.create
 """
