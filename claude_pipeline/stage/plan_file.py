@@ -56,8 +56,8 @@ def write_plan(
 ) -> int:
     """Write one row per record; returns how many cannot become a request. Their details say where they came from.
 
-    With a `spool`, the params of all others go into it. What is `known` of an earlier plan is taken from it, but
-    without a spool, which needs the params.
+    With a `spool`, the params of all others go into it, or of those that are rendered: what is `known` of an earlier plan
+    is taken from it, but with a spool of all. One that is not, of a plan that nothing is known for, is closed.
 
     Raises:
         PromptInvalid: the template does too much for the records; each may take a second, so it stops early.
@@ -69,7 +69,9 @@ def write_plan(
         pq.ParquetWriter(path, PLAN.with_metadata(about), **options) as writer,
     ):
         refusals = _Refusals(workload, fit, origin, total=opened.count)
-        planner = _Planner(maker, refusals, origin, spool, known if spool is None and not origin.faults else None)
+        if origin.faults or (spool is not None and spool.is_of_all):
+            known = None
+        planner = _Planner(maker, refusals, origin, spool, known)
         for group, span in enumerate(opened.spans):
             if not span.rows:
                 continue
@@ -98,6 +100,7 @@ class _Planner:
     ) -> None:
         self._maker, self._refusals, self._origin = maker, refusals, origin
         self._spool, self._known = spool, known
+        self._close_spool_unless_known()
         self._is_confirmed = False  # what is known: some of it was rendered all the same, and is what it was
 
     def rows(self, records: Records, group: int) -> list[pa.Table]:
@@ -117,6 +120,7 @@ class _Planner:
                 self._is_confirmed = agree(tables[-1], unchanged)
                 if not self._is_confirmed:
                     self._known = None
+                    self._close_spool_unless_known()
             else:
                 tables.append(self._mixed(batch, first, unchanged))
             first += batch.num_rows
@@ -145,6 +149,11 @@ class _Planner:
             columns = zip(*(_row(one, self._origin) for one in checked), strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(columns, PLAN.types, strict=True)]
         return pa.Table.from_arrays(arrays, schema=PLAN)
+
+    def _close_spool_unless_known(self) -> None:
+        """All would be rendered, and most of it for answers that are there."""
+        if self._known is None and self._spool is not None and not self._spool.is_of_all:
+            self._spool.close()
 
     def _keep(self, tables: Iterable[RequestTable]) -> None:
         if self._spool is not None:

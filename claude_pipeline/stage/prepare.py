@@ -140,9 +140,7 @@ def _plan(desk: Desk, workload: Workload, snapshot: SnapshotRow, origin: Origin,
         return _cut(desk, workload, snapshot, _Plan(plan, number, digest, rejected), spool, pilot)
 
 
-def _cut(
-    desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: _Plan, spool: Spool | None, pilot: int | None
-) -> str:
+def _cut(desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: _Plan, spool: Spool, pilot: int | None) -> str:
     """Cut what a new plan asks, and register both. Returns as `_plan`."""
     crash_point("prepare.after_plan")
     own = desk.ledger.chunks(workload.name, snapshot=snapshot.id)
@@ -156,7 +154,8 @@ def _cut(
             )
             for variant in workload.variants
         }
-        rendered = partial(spool.requests, plan.path) if spool is not None and spool.is_whole else None
+        is_rendered = spool.is_whole and all(spool.holds(decision.rows(model)) for model in decision.to_ask_of)
+        rendered = partial(spool.requests, plan.path) if is_rendered else None
         chunks = cut_each(
             desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
         )  # fmt: skip
@@ -178,14 +177,13 @@ def _cut(
 
 
 @contextmanager
-def _spool(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Iterator[Spool | None]:
-    """A place for the params of the snapshot's requests, where nearly all of them will be asked; None elsewhere."""
+def _spool(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> Iterator[Spool]:
+    """A place for the params of the snapshot's requests: of all where nearly all of them will be asked."""
     is_new = workload.dataset.watermark is not None or len(desk.ledger.snapshots(workload.name)) == 1
-    if snapshot.plan_number or (workload.reuse and not is_new):
-        yield None
-        return
+    is_of_all = snapshot.plan_number == 0 and (is_new or not workload.reuse)
+    limit = ChunkLimit(workload.chunk.requests, workload.chunk.bytes)
     with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="spool-") as folder:
-        spool = Spool(Path(folder), ChunkLimit(workload.chunk.requests, workload.chunk.bytes))
+        spool = Spool(Path(folder), limit, is_of_all=is_of_all)
         try:
             yield spool
         finally:

@@ -4,7 +4,7 @@ A plan needs every request's fingerprint, so each record is rendered for it; wha
 nearly all of a snapshot will be asked, its params are written down on the way, into segments that end where a chunk
 would. A segment that is asked whole becomes the file of a chunk as it is; of another one the chosen lines are copied.
 They take as much room as the chunks will; beyond `BYTES_MAX`, or where the disk is short, they are dropped, and the
-chosen records are rendered again.
+chosen records are rendered again. Where an earlier plan knows most records, only the params of the others are kept.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from claude_pipeline.stage.ascending import Ascending, Rows
 BYTES_MAX = 32 << 30
 FREE_SHARE = 4  # of the free disk, at most one part in so many
 PLAN_ROWS = 5_000
+ROWS_MAX = 1_000_000  # of which a spool of some requests keeps the numbers, 8 bytes each
 
 
 @dataclass
@@ -45,11 +46,23 @@ class _File:
 
 
 class Spool:
-    """One line of params for each request of a plan, in the order of its rows; a record that was rejected has none."""
+    """One line of params for each request of a plan, or for each that was rendered for it, in the order of its rows; a
+    record that was rejected has none."""
 
-    def __init__(self, folder: Path, limit: ChunkLimit, *, most_bytes: int = BYTES_MAX) -> None:
-        """`limit` is that of the chunks; `folder` holds nothing else."""
+    def __init__(
+        self,
+        folder: Path,
+        limit: ChunkLimit,
+        *,
+        is_of_all: bool = True,
+        most_bytes: int = BYTES_MAX,
+        most_rows: int = ROWS_MAX,
+    ) -> None:
+        """`limit` is that of the chunks; `folder` holds nothing else. One that `is_of_all` is given each request of the
+        plan, any other at most `most_rows`, or it is dropped."""
         self._folder, self._limit = folder, limit
+        self.is_of_all, self._most_rows = is_of_all, most_rows
+        self._rows: list[Rows] = []  # those given, where it is not of all
         self._files: list[_File] = []
         self._open: FileIO | None = None  # the last of them
         self._most = min(most_bytes, shutil.disk_usage(folder).free // FREE_SHARE)
@@ -58,6 +71,10 @@ class Spool:
 
     def add(self, requests: RequestTable) -> None:
         """The next requests."""
+        if not self.is_of_all and self.is_whole:
+            self._rows.append(requests.rows)
+            if sum(map(len, self._rows)) > self._most_rows:
+                self.close()
         sizes = requests.sizes + ENTRY_OVERHEAD_BYTES
         first = 0
         while self.is_whole and first < len(requests):
@@ -79,17 +96,29 @@ class Spool:
         self._end()
         for file in self._files:
             file.path.unlink(missing_ok=True)  # where it has not become a chunk's
-        self._files = []
+        self._files, self._rows = [], []
+
+    def holds(self, rows: Iterable[pa.Array]) -> bool:
+        """Whether it has the requests of all these rows of the plan, which have one each."""
+        if self.is_of_all or not self.is_whole:
+            return self.is_whole
+        kept = self._kept()
+        missing = sum(int(np.isin(piece, kept, invert=True).sum()) for piece in rows)  # they are read to their end
+        return missing == 0
+
+    def _kept(self) -> Rows:
+        return np.concatenate([np.empty(0, np.int64), *self._rows])
 
     def requests(
         self, plan: Path, rows: Iterable[pa.Array], *, at_once: int = PLAN_ROWS
     ) -> Iterator[RequestTable | Segment]:
-        """The requests of chosen rows of the plan, given in ascending order: a segment where all of it is chosen, else
-        in pieces. A segment may be moved away."""
+        """The requests of chosen rows of the plan, all of which it `holds`, given in ascending order: a segment where all
+        of it is chosen, else in pieces. A segment may be moved away."""
         self._end()
+        kept = None if self.is_of_all else self._kept()
         ends = np.cumsum([file.requests for file in self._files], dtype=np.int64)
         held: list[_Chosen] = []  # of one segment
-        for chosen in _chosen(plan, Ascending(rows), at_once):
+        for chosen in _chosen(plan, kept, Ascending(rows), at_once):
             for part in chosen.split(ends):
                 if held and held[0].segment != part.segment:
                     yield from self._of_segment(held)
@@ -180,19 +209,22 @@ class _Chosen:
                 )
 
 
-def _chosen(plan: Path, rows: Ascending, at_once: int) -> Iterator[_Chosen]:
+def _chosen(plan: Path, kept: Rows | None, rows: Ascending, at_once: int) -> Iterator[_Chosen]:
+    """`kept` are the rows whose requests are there to be chosen; None: all that have one."""
     columns = ["row", "record_id", "fingerprint", "size_bytes"]
     first = number = offset = 0  # of the next batch: its row, the requests and their bytes before it
     with open_parquet(plan) as file:
         for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
             sizes = np.asarray(pc.fill_null(batch.column("size_bytes"), -1), np.int64)
+            if kept is not None:
+                sizes = _only(sizes, kept[slice(*np.searchsorted(kept, [first, first + len(batch)]))] - first)
             numbers = number + np.cumsum(sizes >= 0) - 1
             picked = rows.below(first + len(batch)) - first
-            kept = pa.array(picked)
+            places = pa.array(picked)
             yield _Chosen(
                 picked + first,
-                batch.column("record_id").take(kept),
-                batch.column("fingerprint").take(kept),
+                batch.column("record_id").take(places),
+                batch.column("fingerprint").take(places),
                 sizes[picked],
                 numbers[picked],
                 (offset + starts_of(sizes))[picked],
@@ -200,3 +232,10 @@ def _chosen(plan: Path, rows: Ascending, at_once: int) -> Iterator[_Chosen]:
             if rows.over:
                 return
             first, number, offset = first + len(batch), int(numbers[-1]) + 1, offset + int((sizes + 1).sum())
+
+
+def _only(sizes: Rows, places: Rows) -> Rows:
+    """The sizes at these places, and -1 elsewhere: no request."""
+    some = np.full_like(sizes, -1)
+    some[places] = sizes[places]
+    return some

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claude_pipeline.chunk import ChunkLimit
 from claude_pipeline.dataset import Origin, Records
 from claude_pipeline.home import sha256_of
 from claude_pipeline.request import Rejection, Request, RequestMaker
+from claude_pipeline.segment import in_tables
 from claude_pipeline.stage.fit import Fit
 from claude_pipeline.stage.known import Known
 from claude_pipeline.stage.plan_file import write_plan
+from claude_pipeline.stage.render import requests_of
+from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests.factory import make_workload
 
@@ -57,16 +62,21 @@ def row(number: int, text: str | None = None, **changes: Any) -> dict[str, Any]:
 
 
 def plan(
-    folder: Path, name: str, rows: Rows, workload: Workload, known: Known | None = None, schema: pa.Schema = SCHEMA
+    folder: Path,
+    name: str,
+    rows: Rows,
+    workload: Workload,
+    known: Known | None = None,
+    schema: pa.Schema = SCHEMA,
+    spool: Spool | None = None,
 ) -> tuple[Path, list[int]]:
     """The plan of these records, and the rows that were rendered for it."""
     maker = Counting(workload)
     path = folder / f"{name}.plan"
     origin = Origin()
     origin.begin("notes.jsonl")
-    write_plan(
-        snapshot(folder / f"{name}.parquet", rows, schema), maker, path, workload, fit=FIT, origin=origin, known=known
-    )
+    records = snapshot(folder / f"{name}.parquet", rows, schema)
+    write_plan(records, maker, path, workload, fit=FIT, origin=origin, known=known, spool=spool)
     return path, maker.rows
 
 
@@ -76,6 +86,30 @@ def flip(path: Path, group: int) -> None:
     written = bytearray(path.read_bytes())
     written[(texts.dictionary_page_offset or texts.data_page_offset) + texts.total_compressed_size - 1] ^= 1
     path.write_bytes(written)
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[Spool]:
+    """A place for the params of those that are rendered."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        spool = Spool(Path(place), ChunkLimit(3, 1_000_000), is_of_all=False)
+        yield spool
+        spool.close()
+
+
+def lines(spool: Spool, plan: Path, rows: Sequence[int]) -> list[bytes]:
+    """The params kept of these rows, but for those that are rejected."""
+    table = pq.read_table(plan)
+    asked = set(table.filter(table.column("model").is_valid()).column("row").to_pylist())
+    chosen = [pa.array(sorted(asked & set(rows)), pa.int64())]
+    assert spool.holds(chosen)
+    assert not any(spool.holds([pa.array([other])]) for other in asked - set(rows))
+    return [line for table in in_tables(spool.requests(plan, chosen)) for line in table.lines()]
+
+
+def made(records: Path, workload: Workload, rows: Sequence[int]) -> list[bytes]:
+    maker = RequestMaker.of(workload, SCHEMA.names)
+    return [request.params for request in requests_of(records, maker, [pa.array(rows, pa.int64())])]
 
 
 def both(
@@ -88,7 +122,8 @@ def both(
     *,
     damaged: int | None = None,
 ) -> list[int]:
-    """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing.
+    """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing, and the params
+    of these rows are kept, unless they are all.
 
     Of the earlier snapshot the texts of a row group may be `damaged` since.
     """
@@ -100,7 +135,12 @@ def both(
         flip(folder / "before.parquet", damaged)
     with Records(folder / "before.parquet") as records:
         known = Known(records, earlier, columns, model=(later or workload).model, most_bytes=FIT.surely_bytes)
-        found, rendered = plan(folder, "after", after, later or workload, known, schemas[1])
+        with kept(folder) as spool:
+            found, rendered = plan(folder, "after", after, later or workload, known, schemas[1], spool)
+            if spool.is_whole:
+                assert lines(spool, found, rendered) == made(folder / "after.parquet", later or workload, rendered)
+            else:
+                assert rendered == list(range(len(after)))
     assert pq.read_table(found).equals(pq.read_table(alone))
     assert sha256_of(found) == sha256_of(alone)
     return rendered

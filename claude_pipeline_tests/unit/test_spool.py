@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,10 +33,10 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-def spooled(place: Path, requests: Sequence[Request], rejected: set[int], limit: ChunkLimit, **options: int) -> Spool:
+def spooled(place: Path, requests: Sequence[Request], without: set[int], limit: ChunkLimit, **options: Any) -> Spool:
     spool = Spool(place, limit, **options)
     for first in range(0, len(requests), 3):
-        for table in tables_of(request for request in requests[first : first + 3] if request.row not in rejected):
+        for table in tables_of(request for request in requests[first : first + 3] if request.row not in without):
             spool.add(table)
     return spool
 
@@ -101,7 +102,8 @@ def test_chosen_rows_are_cut_as_if_they_were_rendered_again(
     tmp_path: Path, place: Path, data: st.DataObject, count: int, plan_rows: int, size: int, limit: ChunkLimit
 ) -> None:
     rejected = data.draw(st.sets(st.integers(0, max(0, count - 1))))
-    asked = sorted(set(range(count)) - rejected)
+    known = data.draw(st.none() | st.sets(st.integers(0, max(0, count - 1))))  # of an earlier plan, and not rendered
+    asked = sorted(set(range(count)) - rejected - (known or set()))
     chosen = (
         asked
         if data.draw(st.booleans())
@@ -112,8 +114,9 @@ def test_chosen_rows_are_cut_as_if_they_were_rendered_again(
     chunks = data.draw(st.sampled_from([limit, ChunkLimit(7, limit.bytes), MANY]))
     requests = make_requests(count, size_bytes=SIZE_BYTES)
     plan = plan_of(tmp_path, requests, rejected)
-    spool = spooled(place, requests, rejected, limit)
+    spool = spooled(place, requests, rejected | (known or set()), limit, is_of_all=known is None)
 
+    assert spool.holds(pieces(chosen, size))
     assert told(spool.requests(plan, pieces(chosen, size), at_once=plan_rows)) == told(
         tables_of(request for request in requests if request.row in chosen)
     )
@@ -158,6 +161,26 @@ def test_a_spool_for_which_the_disk_has_no_room_is_dropped(place: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert not spool.is_whole
     assert list(place.iterdir()) == []
+
+
+def test_a_spool_of_some_tells_what_it_lacks_and_reads_the_question_to_its_end(place: Path) -> None:
+    spool = spooled(place, make_requests(9), {2, 5}, MANY, is_of_all=False)
+    assert spool.holds(pieces([0, 1, 8], 2))
+    rows = pieces([0, 2, 3, 4], 1)
+    assert not spool.holds(rows)
+    assert next(rows, None) is None
+    spool.close()
+    assert not spool.holds(pieces([0], 1))
+
+
+def test_a_spool_of_some_that_are_many_is_dropped(place: Path) -> None:
+    spool = spooled(place, make_requests(6), set(), MANY, is_of_all=False, most_rows=5)
+    assert not spool.is_whole
+    assert list(place.iterdir()) == []
+    for options in ({"is_of_all": False, "most_rows": 6}, {"most_rows": 5}):
+        spool = spooled(place, make_requests(6), set(), MANY, **options)
+        assert spool.is_whole
+        spool.close()
 
 
 @pytest.mark.parametrize("chosen", [range(6), range(5)], ids=["all", "some"])
