@@ -16,11 +16,12 @@ from claude_pipeline.home import Home
 from claude_pipeline.ledger import Ledger
 from claude_pipeline_tests.benchmark.batch_api import running
 from claude_pipeline_tests.benchmark.process import Figure, measured
-from claude_pipeline_tests.benchmark.records import PROMPT, write_records
+from claude_pipeline_tests.benchmark.records import PROMPT, spread, write_records
 
 WORKS = ("journey", "script", "floor")
-AGAIN = "journey again"
-CHANGED = 1_000  # records of the second snapshot that are new
+AGAIN = "journey again"  # the last records have changed
+SPREAD = "journey again, spread"  # as many, all over the table
+CHANGED = 1_000  # records of a later snapshot that are new
 WORKLOAD = """\
 type: claude_pipeline.ClaudeWorkload
 attributes:
@@ -97,7 +98,7 @@ def compare(
 
 
 def one(work: str, root: Path, records: Path, size: int, chunk: int, *, again: bool) -> list[Figure]:
-    """A work once, against a server and in a folder of its own; the journey, if wanted, once more with few changes."""
+    """A work once, against a server and in a folder of its own; the journey, if wanted, twice more with few changes."""
     with tempfile.TemporaryDirectory(dir=root) as place, running() as base_url:
         if work != "journey":
             return [_right(measured(work, records, place, chunk, base_url=base_url), size)]
@@ -107,22 +108,23 @@ def one(work: str, root: Path, records: Path, size: int, chunk: int, *, again: b
         workload.write_text(WORKLOAD.format(records=source, chunk=chunk, prompt=prompt), encoding="utf-8")
         home = Path(place) / "home"
         figures = [_right(measured("journey", workload, home, base_url=base_url), size)]
-        if again:
+        last, rows = min(CHANGED, size), spread(size, CHANGED)
+        for name, rewritten, sent in [(AGAIN, range(0), last), (SPREAD, rows, len(rows))] if again else []:
             source.unlink()
-            write_records(source, size, changed=min(CHANGED, size))
+            write_records(source, size, changed=last, rewritten=rewritten)
             figure = measured("journey", workload, home, base_url=base_url)
-            _check_sent(home, min(CHANGED, size))
-            figures.append(Figure(**{**vars(_right(figure, size)), "work": AGAIN}))
+            _check_sent(home, sent)
+            figures.append(Figure(**{**vars(_right(figure, size)), "work": name}))
         return figures
 
 
 def _check_sent(home: Path, changed: int) -> None:
-    """A second snapshot that asked again what was answered has no figure."""
+    """A later snapshot that asked again what was answered has no figure."""
     with Ledger.open(None, path=Home(home).ledger) as ledger:
         newest = ledger.snapshots("reviews")[-1]
         sent = sum(chunk.requests for chunk in ledger.chunks("reviews", snapshot=newest.id))
     if sent != changed:
-        raise RuntimeError(f"the second snapshot sent {sent:,} requests, and {changed:,} records had changed")
+        raise RuntimeError(f"the newest snapshot sent {sent:,} requests, and {changed:,} records had changed")
 
 
 def _right(figure: Figure, size: int) -> Figure:

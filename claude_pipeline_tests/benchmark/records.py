@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,16 @@ def vocabulary() -> list[str]:
     return words + list(ODD)
 
 
-def write_records(path: Path, count: int, *, changed: int = 0, seed: int = 7) -> Path:
-    """Write `count` records; the same `seed` gives the same ones, but for the last `changed`."""
+def spread(count: int, some: int) -> range:
+    """`some` of the rows, or hardly more, as far from one another as they can be."""
+    step = max(1, count // some)
+    return range(step // 2, count, step)
+
+
+def write_records(
+    path: Path, count: int, *, changed: int = 0, rewritten: Container[int] = frozenset(), seed: int = 7
+) -> Path:
+    """Write `count` records; the same `seed` gives the same ones, but for the last `changed` and the rows `rewritten`."""
     chance, words = np.random.default_rng(seed), np.array(vocabulary(), dtype=object)
     schema = pa.schema([("review_id", pa.string()), ("category", pa.string()), ("text", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -38,6 +47,7 @@ def write_records(path: Path, count: int, *, changed: int = 0, seed: int = 7) ->
             texts = [
                 text + " (changed)" if row >= count - changed else text for row, text in zip(rows, texts, strict=True)
             ]
+            texts = [f"{text} (rewritten)" if row in rewritten else text for row, text in zip(rows, texts, strict=True)]
             ids = [f"r{row:09d}" for row in rows]
             categories = [f"category {row % 12}" for row in rows]
             writer.write_table(pa.table([ids, categories, texts], schema=schema))
