@@ -191,12 +191,12 @@ def sync_folder(folder: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in pieces. What of a large file was read does not stay in memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+    digest, piece = hashlib.sha256(), memoryview(bytearray(READ_BYTES))  # one piece of memory, used again
+    with path.open("rb", buffering=0) as file:
         first = end = 0
-        while piece := file.read(READ_BYTES):
-            digest.update(piece)
-            end += len(piece)
+        while count := file.readinto(piece):
+            digest.update(piece[:count])
+            end += count
             if end - first >= STRIDE_BYTES:
                 let_go(file.fileno(), first=first, count=end - first)
                 first = end
