@@ -34,9 +34,7 @@ class Late:
     """The text of a module, without what can wait."""
 
     kept: ast.Module  # what is executed
-    imports: dict[
-        str, tuple[str, str]
-    ]  # a name that waits: the module, relative as the text has it, and the name there
+    imports: dict[str, tuple[str, str]]  # a name that waits: its module, relative as in the text, and the name there
     aliases: dict[str, ast.expr]  # a name that waits, and what it stands for
 
     @property

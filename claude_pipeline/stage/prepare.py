@@ -25,7 +25,7 @@ from claude_pipeline.home import make_folder, sha256_of, written
 from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow
 from claude_pipeline.result import Measure, check_names
 from claude_pipeline.stage.check import check_conditions, check_model
-from claude_pipeline.stage.decide import decide
+from claude_pipeline.stage.decide import Decision, decide
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.fit import fit_of
 from claude_pipeline.stage.known import known_of
@@ -154,8 +154,7 @@ def _cut(desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: _Plan, spo
             )
             for variant in workload.variants
         }
-        is_rendered = spool.is_whole and all(spool.holds(decision.rows(model)) for model in decision.to_ask_of)
-        rendered = partial(spool.requests, plan.path) if is_rendered else None
+        rendered = partial(spool.requests, plan.path) if _is_rendered(workload, decision, spool) else None
         chunks = cut_each(
             desk, workload, snapshot, decision.rows, round_number=1, plan_number=plan.number, caches=caches, rendered=rendered
         )  # fmt: skip
@@ -174,6 +173,14 @@ def _cut(desk: Desk, workload: Workload, snapshot: SnapshotRow, plan: _Plan, spo
     if len(caches) == 1:
         return caches[workload.models[0]].why
     return "; ".join(f"{model}: {cache.why}" for model, cache in caches.items())
+
+
+def _is_rendered(workload: Workload, decision: Decision, spool: Spool) -> bool:
+    """Whether the spool has all requests that are asked now. For a plan each record of a cascade is rendered for the first
+    model; where that one's answer is there, and was given up, the next one is asked at once, by a request of its own."""
+    asked = decision.to_ask_of
+    rendered = workload.models if workload.cascade is None else workload.models[:1]
+    return spool.is_whole and set(asked) <= set(rendered) and all(spool.holds(decision.rows(model)) for model in asked)
 
 
 @contextmanager

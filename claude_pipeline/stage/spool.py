@@ -63,6 +63,7 @@ class Spool:
         self._folder, self._limit = folder, limit
         self.is_of_all, self._most_rows = is_of_all, most_rows
         self._rows: list[Rows] = []  # those given, where it is not of all
+        self._count = 0  # of them
         self._files: list[_File] = []
         self._open: FileIO | None = None  # the last of them
         self._most = min(most_bytes, shutil.disk_usage(folder).free // FREE_SHARE)
@@ -73,7 +74,8 @@ class Spool:
         """The next requests."""
         if not self.is_of_all and self.is_whole:
             self._rows.append(requests.rows)
-            if sum(map(len, self._rows)) > self._most_rows:
+            self._count += len(requests)
+            if self._count > self._most_rows:
                 self.close()
         sizes = requests.sizes + ENTRY_OVERHEAD_BYTES
         first = 0

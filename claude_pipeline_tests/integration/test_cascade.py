@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import orjson
 import pytest
 import yaml
 
@@ -313,6 +314,35 @@ def test_another_snapshot_waits_for_each_level_that_the_first_asks(
         (f"{TOMORROW}.1", RECORDS),
     ]
     assert len(set(asked(desk, "SELECT record_id, model, answer FROM notes.results"))) == RECORDS
+
+
+def test_new_records_with_questions_that_a_level_has_answered_ask_the_next_one(
+    desk: Desk, run: Run, tmp_path: Path, simulator: Simulator, clock: MovableClock
+) -> None:
+    """Of a table that grows all records are rendered for the first model, and some are asked of the second at once."""
+    table = [note(n) | {"at": n} for n in range(RECORDS)]
+    dataset = {"path": str(tmp_path / "notes.jsonl"), "id": "id", "watermark": "at"}
+    workload = cascading(tmp_path, gives_up_when="NOT sure", dataset=dataset)
+    write_dataset(tmp_path / "notes.jsonl", table)
+    collected_chunks(desk, workload, simulator)
+    write_dataset(
+        tmp_path / "notes.jsonl",
+        [*table, *(note(100 + n, f"note {n}") | {"at": 100 + n} for n in range(RECORDS)), note(200) | {"at": 200}],
+    )
+
+    chunks = prepare(desk, workload, TOMORROW).chunks
+
+    assert {chunk.model for chunk in chunks} == {HAIKU, SONNET}
+    for chunk in chunks:
+        params = desk.path(chunk.params_path).read_bytes().splitlines()
+        assert {orjson.loads(line)["model"] for line in params} == {chunk.model}
+
+    def wait() -> None:
+        simulator.clock.advance(BATCH_SECONDS)
+        clock.advance(BATCH_SECONDS)
+
+    assert carry_on(desk, workload, wait).at_rest
+    assert billed(simulator)[HAIKU] == RECORDS + 1
 
 
 def test_a_settled_level_is_due_until_the_next_one_is_cut(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
