@@ -6,15 +6,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.ledger import SnapshotRow
+from claude_pipeline.stage.cancel import cancel
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.known import known_of
 from claude_pipeline.stage.plan_file import about_of
+from claude_pipeline.stage.prepare import prepare
+from claude_pipeline.stage.render import BATCH_ROWS
 from claude_pipeline.workload import Workload
-from claude_pipeline_tests.factory import note, prepared_snapshot, workload_over
+from claude_pipeline_tests.factory import note, prepared_snapshot, workload_over, write_dataset
 
 RECORDS = 40
 
@@ -61,3 +65,28 @@ def test_a_file_that_is_not_what_was_written_tells_nothing(
     assert is_known(desk, workload, tmp_path, earlier)
     changed(desk.path(getattr(earlier, which)))
     assert not is_known(desk, workload, tmp_path, earlier)
+
+
+MANY = BATCH_ROWS + 40  # those of the first batch are rendered in any case
+
+
+@pytest.mark.parametrize("withdrawn", [False, True], ids=["what-has-changed", "all"])
+def test_what_is_asked_is_what_the_records_say_whether_it_was_rendered_or_known(
+    desk: Desk, tmp_path: Path, withdrawn: bool
+) -> None:
+    """Of the second snapshot one record was rendered, and all are asked where the first one was withdrawn."""
+    records = [note(n) for n in range(MANY)]
+    workload = workload_over(tmp_path, records, chunk={"requests": 2_000})
+    first = prepared_snapshot(desk, workload)
+    if withdrawn:
+        cancel(desk, workload, first.snapshot.id)
+    records[MANY - 20] = note(MANY - 20, "changed")
+    write_dataset(tmp_path / "notes.jsonl", records)
+
+    second = prepare(desk, workload, "2026-11-23")
+
+    lines = [line for chunk in second.chunks for line in desk.path(chunk.params_path).read_bytes().splitlines()]
+    prompts = [orjson.loads(line)["messages"][0]["content"] for line in lines]
+    assert prompts == [
+        f"Sort: {record['text']}" for record in (records if withdrawn else records[MANY - 20 : MANY - 19])
+    ]

@@ -14,6 +14,7 @@ import pytest
 
 from claude_pipeline.lane.late_name import late, names_can_wait
 from claude_pipeline.lane.reexport import touched_later
+from claude_pipeline_tests.unit.lane.package import on_the_path
 
 PACKAGE = "late_naming"
 FILES = {
@@ -41,13 +42,7 @@ def plain(): return json.dumps([len("two")])
 
 @pytest.fixture(autouse=True)
 def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / PACKAGE).mkdir()
-    for name, text in FILES.items():
-        (tmp_path / PACKAGE / name).write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-        del sys.modules[name]
+    yield from on_the_path(PACKAGE, FILES, tmp_path, monkeypatch)
 
 
 def imported(name: str = "user") -> ModuleType:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from claude_pipeline.lane.reexport import split, touched_later
+from claude_pipeline_tests.unit.lane.package import on_the_path
 
 PACKAGE = "reexporting"
 FILES = {
@@ -61,13 +62,7 @@ print(json.dumps([[package, name, origin(getattr(import_module(package), name))]
 
 @pytest.fixture(autouse=True)
 def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / PACKAGE).mkdir()
-    for name, text in FILES.items():
-        (tmp_path / PACKAGE / name).write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-        del sys.modules[name]
+    yield from on_the_path(PACKAGE, FILES, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
