@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from claude_pipeline.dataset import SnapshotFile, record_batches, take_snapshot
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from claude_pipeline.dataset import Records, SnapshotFile, record_batches, take_snapshot
+from claude_pipeline.dataset.differential import Difference
+from claude_pipeline.parquet_file import footer_sha256
 from claude_pipeline.workload import Workload
 
 
@@ -31,3 +37,24 @@ def records_in(folder: Path, source: Path | None = None, /, **dataset: Any) -> l
     """The records of `dataset` as the user knows them: without `record_id`."""
     snapshot = snapshot_of(folder, source, **dataset)
     return [{name: record[name] for name in snapshot.columns} for record in records_of(snapshot)]
+
+
+def write_differential(records: pa.Table, path: Path, full: Path, *, row_group_rows: int = 4) -> Path:
+    """A snapshot's records as what differs from a `full` one beside it, however much that is."""
+    before = [repr(record) for batch in record_batches(full) for record in batch.to_pylist()]
+    new = records.to_pylist()
+    own = [number for number, record in enumerate(new) if number >= len(before) or repr(record) != before[number]]
+    rows = np.array(own, np.int64)
+    with pq.ParquetWriter(path, records.schema, write_page_checksum=True) as writer:
+        if own:
+            writer.write_table(records.take(pa.array(rows)), row_group_size=row_group_rows)
+        writer.add_key_value_metadata(Difference(full.name, footer_sha256(full), len(new), rows).metadata())
+    return path
+
+
+def all_records(path: Path, *, rows: int, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """The records of a snapshot as they come, some at a time."""
+    with Records(path) as records:
+        batches = [b for group in range(len(records.spans)) for b in records.batches(group, rows=rows, columns=columns)]
+    assert all(0 < batch.num_rows <= rows for batch in batches)
+    return [record for batch in batches for record in batch.to_pylist()]

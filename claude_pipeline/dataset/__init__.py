@@ -10,7 +10,9 @@
     identity    record ids: a column of the dataset, or a digest of the content
     watermark   the column by which new records are told from old ones: its kinds, its order, its text
     increment   keeps the new records alone; row_group, bound: how Parquet and SQL leave the others unread
-    snapshot    writes and reads the snapshot file; records: row group by row group
+    snapshot    dataset -> snapshot; snapshot_file: how its records are written, all or what differs from a full one
+    records     reads a snapshot row group by row group; differential: what the file of one says of the full one
+    alike       which records are the same, bit for bit
     predicate   conditions that users write in SQL, checked and evaluated apart from everything else
 
 Reading rules, in short. CSV cells are text, all of them: `007` stays `007`, `NA` stays `NA`, and
@@ -21,24 +23,32 @@ A value that nothing here can hold (half a character, NaN in JSON, bytes that ar
 is null in the snapshot and a fault of its record, which is then never asked.
 """
 
+from claude_pipeline.dataset.alike import Mask, alike, is_comparable
 from claude_pipeline.dataset.increment import Base
 from claude_pipeline.dataset.origin import Origin
 from claude_pipeline.dataset.predicate import check_predicate, first_true, guarded
-from claude_pipeline.dataset.records import Records
+from claude_pipeline.dataset.records import Records, one_batch, taken
 from claude_pipeline.dataset.snapshot import SnapshotFile, columns_of, record_batches, take_snapshot
+from claude_pipeline.dataset.snapshot_file import Full
 from claude_pipeline.dataset.watermark import Mark, lies_ahead
 
 __all__ = [
     "Base",
+    "Full",
     "Mark",
+    "Mask",
     "Origin",
     "Records",
     "SnapshotFile",
+    "alike",
     "check_predicate",
     "columns_of",
     "first_true",
     "guarded",
+    "is_comparable",
     "lies_ahead",
+    "one_batch",
     "record_batches",
     "take_snapshot",
+    "taken",
 ]

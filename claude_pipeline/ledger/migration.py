@@ -79,6 +79,11 @@ def _m007_watermarks(connection: Connection) -> None:
     _add_missing_columns(connection, [table.snapshot])
 
 
+def _m008_differential_snapshots(connection: Connection) -> None:
+    """A column that came with snapshots whose files hold what differs from that of another one."""
+    _add_missing_columns(connection, [table.snapshot])
+
+
 def _replace_checks(connection: Connection, changed: Table) -> None:
     """Give a table the CHECK constraints that it has in `table.metadata`, in place: others refer to it."""
     checks = [c for c in changed.constraints if isinstance(c, CheckConstraint)]
@@ -150,6 +155,7 @@ STEPS: list[Step] = [
     _m005_real_time_lane,
     _m006_alerts,
     _m007_watermarks,
+    _m008_differential_snapshots,
 ]
 VERSION = len(STEPS)
 

@@ -60,6 +60,7 @@ class SnapshotRow(_Row):
     watermark_type: str | None
     watermark_value: str | None
     watermark_base: SnapshotId | None
+    full_snapshot: SnapshotId | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", SnapshotState(self.state))

@@ -67,10 +67,12 @@ class SnapshotMoves(AccountMoves):
         records: int,
         at: datetime,
         watermark: Watermark | None = None,
+        full_snapshot: SnapshotId | None = None,
     ) -> SnapshotRow:
         """Register the records of a partition; the same digest as its last snapshot is that snapshot.
 
-        `path` must contain `{id}`, which is replaced by the snapshot's id.
+        `path` must contain `{id}`, which is replaced by the snapshot's id. The file holds what differs from that of
+        `full_snapshot`, where there is one.
         """
         mark = watermark.columns if watermark is not None else {}
         with self._writing() as connection:
@@ -94,6 +96,7 @@ class SnapshotMoves(AccountMoves):
                     state=SnapshotState.LOADED,
                     path=path.format(id=snapshot_id),
                     digest=digest,
+                    full_snapshot=full_snapshot,
                     records=records,
                     created_at=at,
                     **mark,

@@ -104,6 +104,7 @@ snapshot = Table(
     Column("state", String(16), nullable=False),
     Column("path", Text, nullable=False),
     Column("digest", String(64), nullable=False),  # sha256 of its file: also its checksum
+    Column("full_snapshot", String(64)),  # id of the one that its file differs from; null: its file holds all records
     Column("records", BigInteger, nullable=False),
     Column("created_at", Moment, nullable=False),
     # of the current plan: which question each record asks

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.page_cache import let_go
+from claude_pipeline.dataset import Records
 from claude_pipeline.parquet_file import compression_of
-from claude_pipeline.result.record import chosen, open_snapshot, record_pieces
+from claude_pipeline.result.record import open_snapshot, reading
 from claude_pipeline.result.schema import merged_schema
 
 
@@ -29,25 +29,23 @@ def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output:
         LedgerDamaged: the snapshot is not what was written.
     """
     answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
-    with open_snapshot(snapshot) as file:
-        schema = merged_schema(file.schema_arrow, output)
-        compression = compression_of(file.metadata)
+    with open_snapshot(snapshot) as opened:
+        schema = merged_schema(opened.schema, output)
+        compression = compression_of(opened.metadata)
         with pq.ParquetWriter(path, schema, compression=compression, write_page_checksum=True) as writer:
-            for records, results in _walk(file, snapshot, answered):
+            for records, results in _walk(opened, snapshot, answered):
                 writer.write_table(_joined(records, results, snapshot_id, schema), row_group_size=len(records))
-    let_go(snapshot)
     return int(answered.num_rows)
 
 
-def _walk(file: pq.ParquetFile, snapshot: Path, answered: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _walk(snapshot: Records, path: Path, answered: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Records of the snapshot and their results, row group by row group."""
     rows = answered.column("row").to_numpy()
-    first = 0
-    for group in range(file.metadata.num_row_groups):
-        start, first = first, first + file.metadata.row_group(group).num_rows
-        begin, end = np.searchsorted(rows, [start, first])
+    for span in snapshot.spans:
+        begin, end = np.searchsorted(rows, [span.first, span.first + span.rows])
         if end > begin:
-            records = chosen(record_pieces(file, group, snapshot), rows[begin:end] - start)
+            with reading(path):
+                records = snapshot.at(rows[begin:end])
             yield records, answered.slice(begin, end - begin)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from claude_pipeline.dataset import taken
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.result.place import ROW_BITS
@@ -87,17 +88,6 @@ def _pieces(path: Path, rows: Places, schema: pa.Schema) -> Iterator[Piece]:
                     columns = [_column(piece, name, field, path) for name, field in zip(names, schema, strict=True)]
                     yield columns, begin, end
                 start += batch.num_rows
-
-
-def taken(batch: pa.RecordBatch, rows: Places) -> pa.RecordBatch:
-    """Those rows of a batch, ascending; without a copy where they follow one another, as they mostly do.
-
-    A few of them are copied nevertheless, or they would keep the whole batch in memory.
-    """
-    first, count = int(rows[0]), len(rows)
-    if count * 2 >= batch.num_rows and bool(np.all(np.diff(rows) == 1)):
-        return batch.slice(first, count)
-    return batch.take(pa.array(rows))
 
 
 def _column(piece: pa.RecordBatch, name: str | None, field: pa.Field, path: Path) -> pa.Array:

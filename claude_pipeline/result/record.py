@@ -8,28 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from claude_pipeline.dataset import Records, taken
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.parquet_file import PIECE_ROWS, open_parquet
-from claude_pipeline.result.gather import Places, taken
+from claude_pipeline.result.gather import Places
 
 
 @contextmanager
-def open_snapshot(path: Path) -> Iterator[pq.ParquetFile]:
+def open_snapshot(path: Path) -> Iterator[Records]:
     """Raises LedgerDamaged where it is gone, or no Parquet file (any more)."""
     try:
-        file = open_parquet(path)
+        records = Records(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise _damaged(path, error) from error
-    with file:
-        yield file
+    with records:
+        yield records
 
 
-def record_pieces(file: pq.ParquetFile, group: int, path: Path) -> Iterator[pa.RecordBatch]:
-    """The records of a row group of the snapshot at `path`, some at a time. Raises LedgerDamaged."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises LedgerDamaged where a page of the snapshot at `path` is not what was written."""
     try:
-        yield from file.iter_batches(PIECE_ROWS, row_groups=[group], use_threads=False)
+        yield
     except OSError as error:
         raise _damaged(path, error) from error
 

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.page_cache import let_go
-from claude_pipeline.parquet_file import compression_of
+from claude_pipeline.parquet_file import PIECE_ROWS, compression_of
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
-from claude_pipeline.result.record import chosen, open_snapshot, record_pieces
+from claude_pipeline.result.record import chosen, open_snapshot, reading
 from claude_pipeline.result.schema import attempts_schema, merged_schema
 
 KEYS_MEMORY_MB = 256  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
@@ -54,23 +54,21 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
 def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        file = stack.enter_context(open_snapshot(merge.snapshot))
-        schema = merged_schema(file.schema_arrow, merge.output)
+        snapshot = stack.enter_context(open_snapshot(merge.snapshot))
+        schema = merged_schema(snapshot.schema, merge.output)
         writer: pq.ParquetWriter | None = None
-        first = 0
-        for group in range(file.metadata.num_row_groups):
-            start, first = first, first + file.metadata.row_group(group).num_rows
-            results = found.before(first)
+        for group, span in enumerate(snapshot.spans):
+            results = found.before(span.first + span.rows)
             if not results:
                 continue
             if writer is None:
-                options = {"compression": compression_of(file.metadata), "write_page_checksum": True}
+                options = {"compression": compression_of(snapshot.metadata), "write_page_checksum": True}
                 writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
-            pieces = list(record_pieces(file, group, merge.snapshot))
-            merged = pa.concat_tables([_joined(pieces, start, r, merge.snapshot_id, schema) for r in results])
+            with reading(merge.snapshot):
+                pieces = list(snapshot.batches(group, rows=PIECE_ROWS))
+            merged = pa.concat_tables([_joined(pieces, span.first, r, merge.snapshot_id, schema) for r in results])
             writer.write_table(merged, row_group_size=len(merged))
             let_go(path)
-            let_go(merge.snapshot)
             for counted in pc.value_counts(merged.column("outcome")).to_pylist():
                 counts[counted["values"] or "pending"] += counted["counts"]
     return counts

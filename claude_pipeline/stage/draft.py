@@ -47,7 +47,11 @@ def drafted(desk: Desk, workload: Workload, partition: str) -> Iterator[Draft]:
     """
     with tempfile.TemporaryDirectory(dir=desk.home.scratch(), prefix="plan-") as folder:
         records, plan = Path(folder) / "records.parquet", Path(folder) / "plan.parquet"
-        taken = load(desk, workload, partition, records).taken
+        loaded = load(desk, workload, partition, records)
+        taken = loaded.taken
+        if loaded.full is not None:  # looked for beside the file that differs from it
+            full = desk.path(loaded.full.path)
+            (records.parent / full.name).symlink_to(full)
         check_names(workload, [name for name in taken.columns if name != "record_id"])
         check_conditions(desk, workload, records)
         maker, fit = maker_of(desk, workload, records), fit_of(desk, workload)

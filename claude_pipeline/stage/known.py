@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset import Records, columns_of
+from claude_pipeline.dataset import Mask, Records, alike, columns_of, is_comparable, one_batch
+from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.home import sha256_of
+from claude_pipeline.ledger import SnapshotRow
 from claude_pipeline.parquet_file import footer_sha256, open_parquet
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
@@ -72,11 +74,30 @@ class Known:
         if before is None:
             return None
         count = before.num_rows
-        plan = self._plan.slice(first, count)
-        mask = np.zeros(batch.num_rows, np.bool_)
-        mask[:count] = self._holds(plan)
-        for name in self._columns:
-            mask[:count] &= _same(batch.column(name).slice(0, count), before.column(name).combine_chunks())
+        same = alike(batch.slice(0, count), before, self._columns)
+        return self._unchanged(same, self._plan.slice(first, count), batch.num_rows)
+
+    def of_group(self, records: Records, group: int) -> Unchanged | None:
+        """Of a row group of the new snapshot, where it rests on the same file as the earlier one: only records that neither
+        has from there are compared, as what one alone has not differs. None where it does not, or none is known."""
+        first, rows = records.spans[group]
+        count = min(rows, self._earlier.count - first)
+        same = records.shared(self._earlier, first, count) if count > 0 and self._is_whole else None
+        if same is None:
+            return None
+        unsure = np.flatnonzero(records.own(first, count) & self._earlier.own(first, count))
+        try:
+            before = one_batch(self._earlier.at(unsure + first, self._columns))
+        except (OSError, pa.ArrowInvalid):
+            self._is_whole = False
+            return None
+        same[unsure] = alike(one_batch(records.at(unsure + first, self._columns)), before, self._columns)
+        return self._unchanged(same, self._plan.slice(first, count), rows)
+
+    def _unchanged(self, same: Mask, plan: pa.Table, rows: int) -> Unchanged | None:
+        """Of `rows` records the first are the `same`, or not, and had these rows of the plan."""
+        mask = np.zeros(rows, np.bool_)
+        mask[: len(same)] = same & self._holds(plan)
         return Unchanged(mask, plan) if mask.any() else None
 
     def _holds(self, plan: pa.Table) -> npt.NDArray[np.bool_]:
@@ -85,7 +106,7 @@ class Known:
         fits = pc.less_equal(plan.column("size_bytes"), self._most_bytes)
         return np.asarray(pc.fill_null(pc.and_(asks, fits), False))
 
-    def _before(self, first: int, rows: int) -> pa.Table | None:
+    def _before(self, first: int, rows: int) -> pa.RecordBatch | None:
         """Those rows of the earlier snapshot, as far as it goes."""
         pieces = []
         for group, span in enumerate(self._earlier.spans):
@@ -95,18 +116,7 @@ class Known:
                     self._group = group
                     self._table = pa.Table.from_batches(self._earlier.batches(group, columns=self._columns))
                 pieces.append(self._table.slice(begin - span.first, end - begin))
-        return pa.concat_tables(pieces) if pieces else None
-
-
-def _same(new: pa.Array, old: pa.Array) -> npt.NDArray[np.bool_]:
-    """Where two columns hold what prints alike."""
-    if new.type != old.type:
-        return np.zeros(len(new), np.bool_)
-    if pa.types.is_floating(new.type):  # by their bits: 0.0 and -0.0 are equal, and print otherwise
-        bits = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[new.type.bit_width]
-        new, old = new.view(bits), old.view(bits)
-    equal = pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
-    return np.asarray(equal)
+        return one_batch(pa.concat_tables(pieces)) if pieces else None
 
 
 def _footer_of(records: Path) -> str | None:
@@ -157,15 +167,27 @@ def known_of(
         yield None
         return
     before, plan = desk.path(earlier.path), desk.path(earlier.plan_path)
-    if not plan.exists() or not before.exists() or sha256_of(plan) != earlier.plan_sha256:
+    if planned_about(desk, earlier) != about:
         yield None
         return
-    metadata = pq.read_schema(plan).metadata
-    if metadata.pop(RECORDS_KEY, b"").decode() != _footer_of(before) or metadata != about:
+    try:
+        opened = Records(before)
+    except LedgerDamaged:  # the full snapshot that it rests on
         yield None
         return
-    with Records(before) as opened:
+    with opened:
         names = ["record_id", *(name for name in columns if name != "record_id")]
         printed = [opened.schema.field(name).type for name in names if name in opened.schema.names]
-        comparable = columns_of(before) == columns_of(records) and not any(map(pa.types.is_nested, printed))
+        comparable = columns_of(before) == columns_of(records) and all(map(is_comparable, printed))
         yield Known(opened, plan, names, model=workload.models[0], most_bytes=most_bytes) if comparable else None
+
+
+def planned_about(desk: Desk, snapshot: SnapshotRow) -> Mapping[bytes, bytes] | None:
+    """What a snapshot's plan is about, where both files are what was written; None: it has no plan, or one is not."""
+    if snapshot.plan_path is None:
+        return None
+    records, plan = desk.path(snapshot.path), desk.path(snapshot.plan_path)
+    if not plan.exists() or not records.exists() or sha256_of(plan) != snapshot.plan_sha256:
+        return None
+    about: dict[bytes, bytes] = pq.read_schema(plan).metadata
+    return about if about.pop(RECORDS_KEY, b"").decode() == _footer_of(records) else None

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from claude_pipeline.cache import CacheChoice
-from claude_pipeline.dataset import columns_of, first_true
+from claude_pipeline.dataset import Records, columns_of, first_true
 from claude_pipeline.errors import PromptInvalid
 from claude_pipeline.ledger import NewChunk, SnapshotRow
 from claude_pipeline.request import Prompt, Rejection, Request, RequestMaker
@@ -37,8 +36,7 @@ def maker_of(desk: Desk, workload: Workload, records: Path) -> Maker:
     records would be one question."""
     columns = columns_of(records)
     makers = {variant.model: RequestMaker.of(variant, columns) for variant in workload.variants}
-    count = pq.read_metadata(records).num_rows
-    if count > 1 and not any(maker.prompt.columns for maker in makers.values()):
+    if not any(maker.prompt.columns for maker in makers.values()) and (count := _count(records)) > 1:
         raise PromptInvalid(
             f"{workload.template_place}: names no column, so all {count:,} records would be one question; put a column "
             f"into it, as {{{{ {columns[-1]} }}}}"
@@ -55,6 +53,11 @@ def maker_of(desk: Desk, workload: Workload, records: Path) -> Maker:
         return _Routed([makers[entry.model] for entry in workload.route], choices)
     first, *further = makers.values()
     return _Cascading(first, further) if further else first
+
+
+def _count(records: Path) -> int:
+    with Records(records) as opened:
+        return opened.count
 
 
 class _Routed:

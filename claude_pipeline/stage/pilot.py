@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset import Records
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import UsageError
 from claude_pipeline.ledger import SnapshotRow
@@ -73,10 +76,13 @@ def read_pilot(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> PilotRo
     attempts = f"read_parquet([{files}], union_by_name = true)"
     output = output_fields(workload)
     there = pq.read_schema(desk.path(snapshot.path)).names
-    own = [name for name in Prompt(workload.template(), there).columns if name != "record_id"]  # what Claude was shown
+    own = [
+        "record_id",
+        *(name for name in Prompt(workload.template(), there).columns if name != "record_id"),
+    ]  # what Claude was shown
     answers = [field.name for field in output] or ["answer"]
-    columns = ("record_id", *own, "outcome", *answers)
-    chosen = ["s.record_id", *(f"s.{identifier(name)}" for name in own), "a.outcome"]
+    columns = (*own, "outcome", *answers)
+    chosen = [*(f"s.record.{identifier(name)}" for name in own), "a.outcome"]
     chosen += [f"a.{identifier(name)}" for name in answers]
     shown = ", ".join(f"left({column}::VARCHAR, {SHOWN_CHARACTERS})" for column in chosen)
     with leased(desk.home.scratch()) as duck:
@@ -86,11 +92,14 @@ def read_pilot(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> PilotRo
                        coalesce(sum(input_tokens + cache_write_tokens + cache_read_tokens), 0)::BIGINT,
                        coalesce(sum(output_tokens), 0)::BIGINT, coalesce(sum(cost_usd), 0) FROM {attempts}"""
         ).fetchall()
+        first = f"SELECT * FROM {attempts} ORDER BY outcome DESC, row LIMIT {SHOWN}"
+        numbers = np.unique(np.array(duck.sql(f"SELECT row FROM ({first})").fetchall(), np.int64))
+        with Records(desk.path(snapshot.path)) as records:
+            record = pa.chunked_array(records.at(numbers, own).to_struct_array())
+        duck.register("records", pa.table({"row": numbers, "record": record}))
         rows = duck.sql(
-            f"""SELECT {shown} FROM {attempts} a
-                JOIN read_parquet({file_literal(desk.path(snapshot.path))}, file_row_number = true) s
-                  ON s.file_row_number = a.row
-                ORDER BY a.outcome DESC, a.row LIMIT {SHOWN}"""
+            f"SELECT {shown} FROM ({first}) a JOIN records s USING (row) ORDER BY a.outcome DESC, row"
         ).fetchall()
+        duck.unregister("records")
     asked, succeeded, valid, input_tokens, output_tokens, cost_usd = totals
     return PilotRows(asked, succeeded, valid, input_tokens, output_tokens, cost_usd, columns, tuple(rows))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset import Origin, Records
+from claude_pipeline.dataset import Origin, Records, one_batch
 from claude_pipeline.errors import DatasetInvalid, PromptInvalid
 from claude_pipeline.garbage import no_search
 from claude_pipeline.parquet_file import footer_sha256
@@ -110,6 +110,9 @@ class _Planner:
         if plan is not None:
             self._refusals.seen += span.rows
             return [plan]
+        unchanged = self._known.of_group(records, group) if self._known is not None and self._is_confirmed else None
+        if unchanged is not None:
+            return [self._mixed(records, span.first, unchanged)]
         first, tables = span.first, []
         for batch in records.batches(group, columns=columns_for(self._maker), rows=BATCH_ROWS):
             unchanged = self._known.of(batch, first) if self._known is not None else None
@@ -122,19 +125,27 @@ class _Planner:
                     self._known = None
                     self._close_spool_unless_known()
             else:
-                tables.append(self._mixed(batch, first, unchanged))
+                tables.append(self._mixed(records, first, unchanged, batch))
             first += batch.num_rows
         return tables
 
-    def _mixed(self, batch: pa.RecordBatch, first: int, unchanged: Unchanged) -> pa.Table:
-        """What is known as it was, what is not made anew, each in its place."""
+    def _mixed(
+        self, records: Records, first: int, unchanged: Unchanged, batch: pa.RecordBatch | None = None
+    ) -> pa.Table:
+        """What is known as it was, what is not made anew, each in its place; `batch` has their records, or they are read."""
         old, new = np.flatnonzero(unchanged.mask), np.flatnonzero(~unchanged.mask)
         self._refusals.seen += len(old)
-        taken = unchanged.plan.take(pa.array(old))
-        if not len(new):
-            return taken
-        made = self._made(batch.take(pa.array(new)), (new + first).tolist())
-        return pa.concat_tables([taken, made]).take(pa.array(np.argsort(np.concatenate((old, new)))))
+        known = unchanged.plan.take(pa.array(old))
+        made = []
+        for some in (new[at : at + BATCH_ROWS] for at in range(0, len(new), BATCH_ROWS)):
+            if batch is None:
+                changed = one_batch(records.at(some + first, columns_for(self._maker)))
+            else:
+                changed = batch.take(pa.array(some))
+            made.append(self._made(changed, (some + first).tolist()))
+        if not made:
+            return known
+        return pa.concat_tables([known, *made]).take(pa.array(np.argsort(np.concatenate((old, new)))))
 
     def _made(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.Table:
         if not batch.num_rows:

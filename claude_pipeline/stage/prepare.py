@@ -102,6 +102,7 @@ def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, 
             records=taken.records,
             at=desk.clock(),
             watermark=loaded.watermark,
+            full_snapshot=loaded.full.id if loaded.full is not None else None,
         )
         crash_point("prepare.after_snapshot")
         path = desk.path(snapshot.path)

@@ -75,7 +75,7 @@ def test_amounts_beyond_32_bits_are_kept_to_the_last_unit(ledger: Ledger) -> Non
 ADDED = {
     "snapshot": (
         *("merge_number", "merged_chunks", "published_merge", "canceled_at", "rounds_used", "pilot"),
-        *("watermark_column", "watermark_type", "watermark_value", "watermark_base"),
+        *("watermark_column", "watermark_type", "watermark_value", "watermark_base", "full_snapshot"),
     ),
     "chunk": ("cancel_asked_at", "stopped", "rounds_before", "moves_on", "next_level_cut"),
     "workload": ("measure",),

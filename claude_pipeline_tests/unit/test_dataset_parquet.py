@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.dataset import record_batches
-from claude_pipeline.dataset.snapshot import row_groups, value_bytes
+from claude_pipeline.dataset.snapshot_file import row_groups, value_bytes
 from claude_pipeline.errors import DatasetInvalid
 from claude_pipeline_tests.dataset_factory import records_in, records_of, snapshot_of
 

@@ -25,6 +25,7 @@ from claude_pipeline.stage.plan_file import write_plan
 from claude_pipeline.stage.render import requests_of
 from claude_pipeline.stage.spool import Spool
 from claude_pipeline.workload import Workload
+from claude_pipeline_tests.dataset_factory import write_differential
 from claude_pipeline_tests.factory import make_workload
 
 FIT = Fit(1_000_000, {})
@@ -46,8 +47,10 @@ class Counting:
         return self._maker.make(row, record_id, record)
 
 
-def snapshot(path: Path, rows: Rows, schema: pa.Schema = SCHEMA) -> Path:
+def snapshot(path: Path, rows: Rows, schema: pa.Schema = SCHEMA, full: Path | None = None) -> Path:
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    if full is not None:
+        return write_differential(table, path, full)
     pq.write_table(table, path, row_group_size=GROUP_ROWS, write_page_checksum=True)
     return path
 
@@ -69,13 +72,14 @@ def plan(
     known: Known | None = None,
     schema: pa.Schema = SCHEMA,
     spool: Spool | None = None,
+    full: Path | None = None,
 ) -> tuple[Path, list[int]]:
     """The plan of these records, and the rows that were rendered for it."""
     maker = Counting(workload)
     path = folder / f"{name}.plan"
     origin = Origin()
     origin.begin("notes.jsonl")
-    records = snapshot(folder / f"{name}.parquet", rows, schema)
+    records = snapshot(folder / f"{name}.parquet", rows, schema, full)
     write_plan(records, maker, path, workload, fit=FIT, origin=origin, known=known, spool=spool)
     return path, maker.rows
 
@@ -121,22 +125,24 @@ def both(
     schemas: tuple[pa.Schema, pa.Schema] = (SCHEMA, SCHEMA),
     *,
     damaged: int | None = None,
+    full: Rows | None = None,
 ) -> list[int]:
     """The rows that are rendered where the earlier plan is known; the plan is the one that knows nothing, and the params
     of these rows are kept, unless they are all.
 
-    Of the earlier snapshot the texts of a row group may be `damaged` since.
+    Of the earlier snapshot the texts of a row group may be `damaged` since. Both may rest on a `full` one.
     """
+    base = None if full is None else snapshot(folder / "full.parquet", full, schemas[0])
     workload = workload or make_workload(prompt="{{ text }} {{ stars }}")
-    earlier, _ = plan(folder, "before", before, workload, schema=schemas[0])
-    alone, _ = plan(folder, "alone", after, later or workload, schema=schemas[1])
+    earlier, _ = plan(folder, "before", before, workload, schema=schemas[0], full=base)
+    alone, _ = plan(folder, "alone", after, later or workload, schema=schemas[1], full=base)
     columns = ["record_id", *RequestMaker.of(workload, SCHEMA.names).prompt.columns]
     if damaged is not None:
         flip(folder / "before.parquet", damaged)
     with Records(folder / "before.parquet") as records:
         known = Known(records, earlier, columns, model=(later or workload).model, most_bytes=FIT.surely_bytes)
         with kept(folder) as spool:
-            found, rendered = plan(folder, "after", after, later or workload, known, schemas[1], spool)
+            found, rendered = plan(folder, "after", after, later or workload, known, schemas[1], spool, base)
             if spool.is_whole:
                 assert lines(spool, found, rendered) == made(folder / "after.parquet", later or workload, rendered)
             else:
@@ -209,10 +215,11 @@ def test_nothing_is_known_before_some_record_was_rendered_to_see(tmp_path: Path)
 STORIES = st.lists(st.sampled_from(["keep", "text", "other", "id", "drop", "insert", "null"]), max_size=30)
 
 
-@settings(max_examples=80, deadline=None)
-@given(story=STORIES, more=st.integers(0, 9))
-def test_any_change_gives_the_plan_that_knows_nothing(story: list[str], more: int) -> None:
+@settings(max_examples=120, deadline=None)
+@given(story=STORIES, more=st.integers(0, 9), rests=st.none() | st.lists(st.booleans(), min_size=30, max_size=30))
+def test_any_change_gives_the_plan_that_knows_nothing(story: list[str], more: int, rests: list[bool] | None) -> None:
     before = [row(number) for number in range(len(story))]
+    full = None if rests is None else [row(n) if same else row(n, "of the full one") for n, same in enumerate(rests)]
     after: list[dict[str, Any]] = []
     for number, change in enumerate(story):
         match change:
@@ -232,7 +239,28 @@ def test_any_change_gives_the_plan_that_knows_nothing(story: list[str], more: in
                 after.append(row(number))
     after += [row(200 + number) for number in range(more)]
     with tempfile.TemporaryDirectory() as folder:
-        both(Path(folder), before, after)
+        both(Path(folder), before, after, full=full)
+
+
+def test_of_records_that_rest_on_one_file_only_the_others_are_read(tmp_path: Path) -> None:
+    """The full one is damaged since, and nobody notices, but where a record of it is rendered."""
+    full = [row(n) for n in range(20)]
+    before = [row(n, "changed before") if n in (2, 9, 13) else row(n) for n in range(20)]
+    after = [row(n, "changed before") if n in (2, 9) else row(n, "changed") if n == 17 else row(n) for n in range(20)]
+    base = snapshot(tmp_path / "full.parquet", full)
+    workload = make_workload(prompt="{{ text }} {{ stars }}")
+    earlier, _ = plan(tmp_path, "before", before, workload, full=base)
+    with Records(tmp_path / "before.parquet") as records:
+        known = Known(records, earlier, ["record_id", "text", "stars"], model=workload.model, most_bytes=10_000)
+        snapshot(tmp_path / "after.parquet", after, full=base)
+        for group in (1, 2, 4):
+            flip(base, group)
+        maker, origin = Counting(workload), Origin()
+        origin.begin("notes.jsonl")
+        path = tmp_path / "after.plan"
+        write_plan(tmp_path / "after.parquet", maker, path, workload, fit=FIT, origin=origin, known=known)
+    assert maker.rows == [0, 1, 2, 3, 13, 17]
+    assert pq.read_table(path).num_rows == 20
 
 
 def test_a_row_group_is_held_only_where_its_bytes_are(tmp_path: Path) -> None:
