@@ -222,7 +222,7 @@ def temporary_files(home: Home, *, older_than_seconds: float = STALE_TEMPORARY_S
     for folder, _, names in os.walk(home.root):
         for path in (Path(folder, name) for name in names if _is_temporary(home, Path(folder, name))):
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < horizon:
+                if path.lstat().st_mtime < horizon:  # of a link, not of what it leads to
                     found.append(path)
     return found
 

@@ -9,10 +9,11 @@ row every record is an own one. A full snapshot rests on no other, so that nobod
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,21 +41,25 @@ class Difference:
             "count": self.count,
             "steps": base64.b64encode(zlib.compress(steps)).decode(),
         }
-        return {_KEY: json.dumps(said)}
+        return {_KEY: json.dumps(said | {"sha256": _sha256_of(said)})}
 
 
 def difference_of(file: pq.FileMetaData) -> Difference | None:
-    """None of a full snapshot."""
-    said = (file.metadata or {}).get(_KEY.encode())
-    if said is None:
+    """None of a full snapshot.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    written = (file.metadata or {}).get(_KEY.encode())
+    if written is None:
         return None
-    known = json.loads(said)
-    steps = np.frombuffer(zlib.decompress(base64.b64decode(known["steps"])), "<i8")
-    return Difference(known["full"], known["footer_sha256"], known["count"], np.cumsum(steps, dtype=np.int64))
+    said = json.loads(written)
+    if not isinstance(said, dict) or said.pop("sha256", None) != _sha256_of(said):
+        raise ValueError("what it says of its rows is not what was written")
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(said["steps"])), "<i8")
+    return Difference(said["full"], said["footer_sha256"], said["count"], np.cumsum(steps, dtype=np.int64))
 
 
-def full_file_of(path: Path) -> Path | None:
-    """The full snapshot's file that a differential one at `path` rests on; None of a full one."""
-    with pq.ParquetFile(path) as file:
-        found = difference_of(file.metadata)
-    return None if found is None else path.with_name(found.full)
+def _sha256_of(said: dict[str, Any]) -> str:
+    """A footer has no checksum of its own."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset.differential import difference_of
 from claude_pipeline.dataset.identity import as_text
 from claude_pipeline.dataset.origin import KeptOrigin, Origin
-from claude_pipeline.dataset.parquet_table import row_group_batches
+from claude_pipeline.dataset.records import Records
 from claude_pipeline.dataset.row_group import old_groups
 from claude_pipeline.dataset.source import SourceFile
 from claude_pipeline.dataset.table import RECORD_ID, Table, listed
@@ -215,17 +216,20 @@ class _Filter:
 def _ids_at(snapshot: Path, column: str, mark: Mark) -> Iterator[str]:
     """Ids of a snapshot's records whose value is the mark; reads the row groups that may hold one."""
     try:
-        with open_parquet(snapshot) as parquet:
-            old = old_groups(parquet, column, mark)
-            groups = [group for group in range(parquet.num_row_groups) if group not in old]
-            for batch in row_group_batches(parquet, columns=[RECORD_ID, column], groups=groups):
-                tied = at(*keys_of(batch.column(column)), mark)
-                yield from batch.column(RECORD_ID).filter(tied).to_pylist()
+        with open_parquet(snapshot) as parquet, Records(snapshot) as records:
+            differs = difference_of(parquet.metadata) is not None  # its statistics tell of its own records alone
+            old = set() if differs else old_groups(parquet, column, mark)
+            for group in (group for group in range(len(records.spans)) if group not in old):
+                for batch in records.batches(group, columns=[RECORD_ID, column]):
+                    tied = at(*keys_of(batch.column(column)), mark)
+                    yield from batch.column(RECORD_ID).filter(tied).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(snapshot, error) from None
+    except LedgerDamaged as error:
+        raise _unreadable(snapshot, error.__cause__ or error) from None
 
 
-def _unreadable(snapshot: Path, error: Exception) -> LedgerDamaged:
+def _unreadable(snapshot: Path, error: BaseException) -> LedgerDamaged:
     return LedgerDamaged(
         f"{snapshot} cannot be read ({type(error).__name__}), and says which records are old; restore it from a backup"
     )

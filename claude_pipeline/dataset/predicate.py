@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset.records import Records
 from claude_pipeline.errors import WorkloadInvalid
 from claude_pipeline.sql import QUIET, file_literal, identifier, literal
 
@@ -167,7 +168,7 @@ def _sql_type(kind: pa.DataType) -> str:
 def first_true(
     file: Path, predicates: Sequence[str], *, fields: Sequence[str], place: str, scratch: Path
 ) -> Iterator[pa.Array]:
-    """For each row of a Parquet file, in order, the number of the first predicate that is true; their
+    """For each record of a snapshot's file, in order, the number of the first predicate that is true; their
     count where none is. Null counts as false. Evaluated whole, then streamed from a file of one byte a row.
 
     `fields` name the predicates in messages; all of them were checked before.
@@ -176,10 +177,10 @@ def first_true(
         WorkloadInvalid: one fails on a row, or all take too long. The message never quotes a record.
     """
     cases = " ".join(f"WHEN ({sql}\n) THEN {number}" for number, sql in enumerate(predicates))
-    query = (
-        f"SELECT (CASE {cases} ELSE {len(predicates)} END)::UTINYINT AS choice FROM read_parquet({file_literal(file)})"
-    )
     with tempfile.TemporaryDirectory(dir=scratch, prefix="route-") as folder:
+        file = _whole(file, Path(folder))
+        rows = f"read_parquet({file_literal(file)})"
+        query = f"SELECT (CASE {cases} ELSE {len(predicates)} END)::UTINYINT AS choice FROM {rows}"
         choices = Path(folder) / "choices.parquet"
         with guarded(scratch, [file]) as duck:
             try:
@@ -189,6 +190,17 @@ def first_true(
         with pq.ParquetFile(choices, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(50_000):
                 yield batch.column(0)
+
+
+def _whole(file: Path, folder: Path) -> Path:
+    """The snapshot's file, or one of all its records, where it holds what differs from another one."""
+    with Records(file) as records:
+        if records.is_full:
+            return file
+        with pq.ParquetWriter(folder / "records.parquet", records.schema) as writer:
+            for group in range(len(records.spans)):
+                writer.write_table(pa.Table.from_batches(records.batches(group), records.schema))
+    return folder / "records.parquet"
 
 
 def _failed(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from claude_pipeline.dataset.alike import Mask
+from claude_pipeline.dataset.alike import Mask, alike
 from claude_pipeline.dataset.differential import Difference, Rows, difference_of
 from claude_pipeline.dataset.parquet_table import row_group_batches
 from claude_pipeline.dataset.table import ROWS_PER_BATCH
@@ -41,19 +43,18 @@ class Records:
         """`full` is where a differential snapshot's full one lies, if not beside it.
 
         Raises:
-            LedgerDamaged: the full snapshot is gone, or another one.
-            OSError, pa.ArrowInvalid: the file is gone, or no Parquet file (any more).
+            LedgerDamaged: a file is gone, or not what was written; so does whatever reads them.
         """
         self._path = path
-        self._file = open_parquet(path)
+        with _read_of(path):
+            self._file = open_parquet(path)
+            difference = difference_of(self._file.metadata)
         self.schema: pa.Schema = self._file.schema_arrow
         self._pieces = _spans(self._file.metadata)  # own records, by row group of the file
         self._held: tuple[int, Sequence[str] | None, pa.RecordBatch] | None = None  # a row group of them
         self._full: Records | None = None
-        difference = difference_of(self._file.metadata)
-        if difference is None:
-            self._own, self.spans = _NONE, self._pieces
-        else:
+        self._own, self.spans = _NONE, self._pieces
+        if difference is not None:
             self._full = _opened(difference, path, full)
             self._own = difference.rows
             self.spans = self._all_spans(self._full, difference.count)
@@ -65,9 +66,17 @@ class Records:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
         if self._full is not None:
-            self._full.__exit__(kind, error, trace)
+            self._full.close()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its file holds all records."""
+        return self._full is None
 
     @property
     def metadata(self) -> pq.FileMetaData:
@@ -79,7 +88,8 @@ class Records:
     ) -> Iterator[pa.RecordBatch]:
         """The records of a row group in order, in batches of at most `rows`; of all columns, or of these."""
         if self._full is None:
-            yield from row_group_batches(self._file, columns=columns, rows=rows, groups=[group])
+            with _read_of(self._path):
+                yield from row_group_batches(self._file, columns=columns, rows=rows, groups=[group])
             let_go(self._path)
             return
         first, count = self.spans[group]
@@ -112,6 +122,16 @@ class Records:
         if shared is not None:
             return bool(shared.all())
         return self._full is None and other._full is None and self._bytes_equal(group, other)
+
+    def is_same(self, other: Records) -> bool:
+        """Whether both surely hold the same records in the same order: they rest on one file, and differ from it alike."""
+        shared = self.shared(other, 0, 0)
+        if shared is None or self.count != other.count or not np.array_equal(self._own, other._own):
+            return False
+        pieces = (self._own[first : first + rows] for first, rows in self._pieces if self._full is not None)
+        return all(
+            alike(one_batch(self.at(rows)), one_batch(other.at(rows)), self.schema.names).all() for rows in pieces
+        )
 
     def shared(self, other: Records, first: int, count: int) -> Mask | None:
         """Which of the next `count` rows both snapshots have from one file, so that they are equal; None: they rest on
@@ -187,8 +207,9 @@ class Records:
             if low == high:
                 continue
             if self._held is None or self._held[:2] != (group, columns):
-                batches = row_group_batches(self._file, columns=columns, groups=[group])
-                self._held = group, columns, one_batch(pa.Table.from_batches(batches))
+                with _read_of(self._path):
+                    batches = row_group_batches(self._file, columns=columns, groups=[group])
+                    self._held = group, columns, one_batch(pa.Table.from_batches(batches))
                 let_go(self._path)
             yield taken(self._held[2], numbers[low:high] - piece.first)
 
@@ -245,14 +266,18 @@ def _spans(file: pq.FileMetaData) -> list[Span]:
 def _opened(difference: Difference, path: Path, full: Path | None) -> Records:
     """The full snapshot. Raises LedgerDamaged."""
     place = path.with_name(difference.full) if full is None else full
-    try:
-        same = footer_sha256(place) == difference.footer_sha256
-        if same:
+    with _read_of(place):
+        if footer_sha256(place) == difference.footer_sha256:
             return Records(place)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise LedgerDamaged(
-            f"{place} cannot be read ({error}), and {path.name} holds only what differs from it; restore it from a backup"
-        ) from error
     raise LedgerDamaged(
         f"{place} is not what it was, and {path.name} holds only what differs from it; restore it from a backup"
     )
+
+
+@contextmanager
+def _read_of(path: Path) -> Iterator[None]:
+    """Raises LedgerDamaged where the file is gone, cannot be read, or is not what was written."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, zlib.error) as error:  # Arrow's are the first two
+        raise LedgerDamaged(f"{path} cannot be read ({error}); restore it from a backup") from error

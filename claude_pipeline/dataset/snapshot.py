@@ -58,8 +58,8 @@ def take_snapshot(
 ) -> SnapshotFile:
     """Read the workload's dataset and write it to `path`, whole or not at all.
 
-    Of a dataset with a watermark the records that `base` does not hold, be they none. Of any other one what differs from
-    a `full` snapshot, where that is little, and not of a route, whose conditions are asked of one file.
+    Of a dataset with a watermark the records that `base` does not hold, be they none. The file holds what differs from a
+    `full` snapshot, where that is little.
     Streams: memory depends on how wide a record is, not on how many there are.
 
         >>> snapshot = take_snapshot(workload, home.snapshot("tickets", "2026-11-22.1"), scratch=home.scratch())
@@ -78,8 +78,6 @@ def take_snapshot(
         if workload.dataset.watermark is not None:
             table, found = newer(table, workload.dataset, base)
         columns = tuple(table.schema.names)
-        if workload.dataset.watermark is not None or workload.route is not None:
-            full = None
         kept = _write(table, workload, temporary, Path(folder), full)
         if kept.records == 0 and base is None and not workload.dataset.allow_empty:
             raise DatasetInvalid("holds no records; set allow_empty: true if that is meant", place=table.place)

@@ -30,9 +30,7 @@ from claude_pipeline.progress import told
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 64_000_000
 COLUMNS_KEY = b"claude_pipeline.columns"
-# A differential snapshot holds at most one record for so many of the full one, which has at least so many.
-SHARE_OF_FULL = 10
-ROWS_MIN = 1_000
+SHARE_OF_FULL = 10  # a differential snapshot holds at most one record for so many of the full one
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def write_records(
 ) -> Written:
     """Write the records of a snapshot to `path`: what differs from the `full` one, if that is little.
 
-    Which of both depends on the records alone. `scratch` is a folder of the caller's.
+    Which of both it is depends on the records alone. `scratch` is a folder of the caller's.
 
     Raises:
         DatasetInvalid: a column's type cannot be kept.
@@ -78,8 +76,7 @@ def write_records(
 
 def _is_worth_it(full: Records, schema: pa.Schema) -> bool:
     return (
-        full.count >= ROWS_MIN
-        and schema.equals(full.schema)
+        schema.equals(full.schema)
         and schema.metadata[COLUMNS_KEY] == full.schema.metadata[COLUMNS_KEY]
         and all(is_comparable(field.type) for field in schema)
     )
@@ -99,7 +96,7 @@ def _write_difference(
     begun = scratch / "begun.parquet"
     shutil.move(path, begun)
     with Records(begun, full=full) as seen:
-        again = (batch for group in range(len(seen.spans)) for batch in seen.batches(group))
+        again = (batch for group in range(len(seen.spans)) for batch in seen.batches(group, rows=PIECE_ROWS))
         return Written(_write_all(path, schema, itertools.chain(again, walk.left), place))
 
 
@@ -112,6 +109,10 @@ class _Walk:
         self._piece: pa.RecordBatch | None = None  # what of one is left
         self._most = before.count // SHARE_OF_FULL
         self._rows: list[Rows] = []
+        self._ends = np.array([span.first + span.rows for span in before.spans])
+        self._sizes = np.zeros(
+            len(self._ends) + 1, np.int64
+        )  # bytes of what differs, by row group; the last: after them
         self.seen = self._count = 0  # records, and those of them that differ
         self.left: Iterator[pa.RecordBatch] | None = None  # what was not looked at: too many differ
 
@@ -123,23 +124,28 @@ class _Walk:
         """The records that differ. Raises LedgerDamaged."""
         for batch in self._batches:
             try:
-                places = np.flatnonzero(self._differing(batch))
-            except (OSError, pa.ArrowInvalid) as error:  # a page is not what was written
+                places: Rows | None = np.flatnonzero(self._differing(batch))
+            except LedgerDamaged:  # a page is not what was written
                 if self.full.is_needed:
-                    raise LedgerDamaged(
-                        f"{self.full.path} cannot be read ({error}), so that nobody can tell whether its records have "
-                        "changed; restore it from a backup"
-                    ) from error
+                    raise
                 places = None
-            if places is None or self._count + len(places) > self._most:
+            own = batch.take(pa.array(places)) if places is not None else batch
+            if places is None or not self._has_room(own, places + self.seen):
                 self.left = itertools.chain([batch], self._batches)
                 return
             self._rows.append(places + self.seen)
-            self._count += len(places)
             self.seen += batch.num_rows
             told("loading", self.seen, unit="records")
-            if len(places):
-                yield batch.take(pa.array(places))
+            if len(own):
+                yield own
+
+    def _has_room(self, own: pa.RecordBatch, rows: Rows) -> bool:
+        """Whether so many more may differ: a tenth in all, and within a row group of the full snapshot no more bytes than a
+        row group has. Counts them."""
+        self._count += len(rows)
+        sizes = value_bytes(pa.StructArray.from_arrays(own.columns, fields=list(own.schema)))
+        np.add.at(self._sizes, np.searchsorted(self._ends, rows, side="right"), sizes)
+        return self._count <= self._most and int(self._sizes[:-1].max(initial=0)) <= ROW_GROUP_BYTES
 
     def _differing(self, batch: pa.RecordBatch) -> Mask:
         mask = np.ones(batch.num_rows, np.bool_)

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Records
 from claude_pipeline.parquet_file import compression_of
-from claude_pipeline.result.record import open_snapshot, reading
 from claude_pipeline.result.schema import merged_schema
 
 
@@ -29,24 +28,22 @@ def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output:
         LedgerDamaged: the snapshot is not what was written.
     """
     answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
-    with open_snapshot(snapshot) as opened:
+    with Records(snapshot) as opened:
         schema = merged_schema(opened.schema, output)
         compression = compression_of(opened.metadata)
         with pq.ParquetWriter(path, schema, compression=compression, write_page_checksum=True) as writer:
-            for records, results in _walk(opened, snapshot, answered):
+            for records, results in _walk(opened, answered):
                 writer.write_table(_joined(records, results, snapshot_id, schema), row_group_size=len(records))
     return int(answered.num_rows)
 
 
-def _walk(snapshot: Records, path: Path, answered: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _walk(snapshot: Records, answered: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Records of the snapshot and their results, row group by row group."""
     rows = answered.column("row").to_numpy()
     for span in snapshot.spans:
         begin, end = np.searchsorted(rows, [span.first, span.first + span.rows])
         if end > begin:
-            with reading(path):
-                records = snapshot.at(rows[begin:end])
-            yield records, answered.slice(begin, end - begin)
+            yield snapshot.at(rows[begin:end]), answered.slice(begin, end - begin)
 
 
 def _joined(records: pa.Table, results: pa.Table, snapshot_id: str, schema: pa.Schema) -> pa.Table:

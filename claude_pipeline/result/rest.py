@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.dataset import Records
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.page_cache import let_go
 from claude_pipeline.parquet_file import PIECE_ROWS, compression_of
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
-from claude_pipeline.result.record import chosen, open_snapshot, reading
+from claude_pipeline.result.record import chosen
 from claude_pipeline.result.schema import attempts_schema, merged_schema
 
 KEYS_MEMORY_MB = 256  # of a join of keys, which takes 250 bytes a record of a pass; the rest is spilled
@@ -54,7 +55,7 @@ def write_rest(merge: MergeInput, path: Path, *, scratch: Path, rows_per_pass: i
 def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        snapshot = stack.enter_context(open_snapshot(merge.snapshot))
+        snapshot = stack.enter_context(Records(merge.snapshot))
         schema = merged_schema(snapshot.schema, merge.output)
         writer: pq.ParquetWriter | None = None
         for group, span in enumerate(snapshot.spans):
@@ -64,8 +65,7 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
             if writer is None:
                 options = {"compression": compression_of(snapshot.metadata), "write_page_checksum": True}
                 writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
-            with reading(merge.snapshot):
-                pieces = list(snapshot.batches(group, rows=PIECE_ROWS))
+            pieces = list(snapshot.batches(group, rows=PIECE_ROWS))
             merged = pa.concat_tables([_joined(pieces, span.first, r, merge.snapshot_id, schema) for r in results])
             writer.write_table(merged, row_group_size=len(merged))
             let_go(path)

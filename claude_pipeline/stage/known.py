@@ -69,7 +69,7 @@ class Known:
         """Of records of the new snapshot that begin at row `first`; None where none is known."""
         try:
             before = self._before(first, batch.num_rows) if self._is_whole else None
-        except (OSError, pa.ArrowInvalid):  # a page is not what was written: the records tell what they ask
+        except LedgerDamaged:  # a page is not what was written: the records tell what they ask
             self._is_whole, before = False, None
         if before is None:
             return None
@@ -88,7 +88,7 @@ class Known:
         unsure = np.flatnonzero(records.own(first, count) & self._earlier.own(first, count))
         try:
             before = one_batch(self._earlier.at(unsure + first, self._columns))
-        except (OSError, pa.ArrowInvalid):
+        except LedgerDamaged:
             self._is_whole = False
             return None
         same[unsure] = alike(one_batch(records.at(unsure + first, self._columns)), before, self._columns)
@@ -183,7 +183,7 @@ def known_of(
 
 
 def planned_about(desk: Desk, snapshot: SnapshotRow) -> Mapping[bytes, bytes] | None:
-    """What a snapshot's plan is about, where both files are what was written; None: it has no plan, or one is not."""
+    """What a snapshot's plan is about, where both files are what was written; None: it has no plan, or one of them is not."""
     if snapshot.plan_path is None:
         return None
     records, plan = desk.path(snapshot.path), desk.path(snapshot.plan_path)

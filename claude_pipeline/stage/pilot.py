@@ -97,9 +97,11 @@ def read_pilot(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> PilotRo
         with Records(desk.path(snapshot.path)) as records:
             record = pa.chunked_array(records.at(numbers, own).to_struct_array())
         duck.register("records", pa.table({"row": numbers, "record": record}))
-        rows = duck.sql(
-            f"SELECT {shown} FROM ({first}) a JOIN records s USING (row) ORDER BY a.outcome DESC, row"
-        ).fetchall()
-        duck.unregister("records")
+        try:
+            rows = duck.sql(
+                f"SELECT {shown} FROM ({first}) a JOIN records s USING (row) ORDER BY a.outcome DESC, row"
+            ).fetchall()
+        finally:
+            duck.unregister("records")
     asked, succeeded, valid, input_tokens, output_tokens, cost_usd = totals
     return PilotRows(asked, succeeded, valid, input_tokens, output_tokens, cost_usd, columns, tuple(rows))

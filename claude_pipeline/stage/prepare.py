@@ -106,7 +106,9 @@ def _load(desk: Desk, workload: Workload, partition: str) -> tuple[SnapshotRow, 
         )
         crash_point("prepare.after_snapshot")
         path = desk.path(snapshot.path)
-        if not path.exists() or (snapshot.plan_number == 0 and sha256_of(path) != snapshot.digest):
+        if loaded.full is not None and path == desk.path(loaded.full.path):
+            pass  # the full one itself: what was written rests on it
+        elif not path.exists() or (snapshot.plan_number == 0 and sha256_of(path) != snapshot.digest):
             fresh.replace(path)  # what stood there is of a ledger that was put back since: nothing here rests on it
         elif sha256_of(path) != snapshot.digest:
             raise LedgerDamaged(f"{snapshot.path} is not what was loaded (sha256 differs); restore it from a backup")

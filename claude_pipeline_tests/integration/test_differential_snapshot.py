@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from claude_pipeline.dataset.snapshot_file import ROWS_MIN
+from claude_pipeline import crash
 from claude_pipeline.errors import DuplicateIds, LedgerDamaged
-from claude_pipeline.home import sha256_of
+from claude_pipeline.home import STALE_TEMPORARY_SECONDS, sha256_of, sweep
 from claude_pipeline.ledger import SnapshotRow
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
@@ -24,7 +27,7 @@ from claude_pipeline_tests.conftest import BATCH_SECONDS
 from claude_pipeline_tests.dataset_factory import all_records
 from claude_pipeline_tests.factory import asked, note, prepared_snapshot, token_of, workload_over, write_dataset
 
-COUNT = ROWS_MIN + 200
+COUNT = 1_200
 NIGHTS = ["2026-11-22", "2026-11-23", "2026-11-24"]
 Records = list[dict[str, Any]]
 Night = Callable[[int, Records], SnapshotRow]
@@ -87,8 +90,7 @@ def test_nights_are_asked_and_published_as_whole_ones_are(
         assert all(answer.startswith(token_of(f"Sort: {text}")) for _, text, answer in found)
 
 
-def test_nothing_of_the_full_one_is_rendered_for_the_night_after(desk: Desk, workload: Workload, night: Night) -> None:
-    """Its texts are those of both, so that what was asked of them stays as it was."""
+def test_what_was_asked_of_the_full_one_is_not_asked_for_the_night_after(desk: Desk, night: Night) -> None:
     night(0, records())
     second = night(1, records(8))
     assert (second.asked, second.awaited) == (1, COUNT - 1)
@@ -174,7 +176,7 @@ def test_ids_that_stand_twice_are_refused_wherever_they_come_from(desk: Desk, ni
     assert len(desk.ledger.snapshots("notes")) == 1
 
 
-@pytest.mark.parametrize(
+CHANGES = pytest.mark.parametrize(
     "changes",
     [
         {"route": [{"when": "text LIKE '%7%'", "model": "claude-sonnet-5-5"}, {"model": "claude-haiku-5-5"}]},
@@ -182,18 +184,66 @@ def test_ids_that_stand_twice_are_refused_wherever_they_come_from(desk: Desk, ni
     ],
     ids=["route", "watermark"],
 )
-def test_routes_and_watermarks_have_full_snapshots(desk: Desk, tmp_path: Path, changes: dict[str, Any]) -> None:
-    rows = [row | {"number": number} for number, row in enumerate(records())]
+
+
+def changed_workload(tmp_path: Path, changes: dict[str, Any], **others: Any) -> Workload:
+    """With a route or a watermark, over what is there."""
     dataset = {"path": str(tmp_path / "notes.jsonl"), "id": "id"}
     if "watermark" in changes:
         changes = {"dataset": dataset | changes}
-    workload = workload_over(tmp_path, rows, **({"model": None} if "route" in changes else {}), **changes)
+    rows = [json.loads(line) for line in (tmp_path / "notes.jsonl").read_text().splitlines()]
+    return workload_over(tmp_path, rows, **({"model": None} if "route" in changes else {}), **changes, **others)
+
+
+def numbered(rows: Records) -> Records:
+    return [row | {"number": number} for number, row in enumerate(rows)]
+
+
+@CHANGES
+def test_routes_and_watermarks_have_full_snapshots(desk: Desk, tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_dataset(tmp_path / "notes.jsonl", numbered(records()))
+    workload = changed_workload(tmp_path, changes)
     for partition in NIGHTS[:2]:
         assert prepared_snapshot(desk, workload, partition).snapshot.full_snapshot is None
 
 
+@CHANGES
+def test_a_route_or_a_watermark_that_is_new_makes_no_other_snapshot_of_equal_records(
+    desk: Desk, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Without `reuse` all of them would be asked, and paid, once more."""
+    workload = workload_over(tmp_path, numbered(records()), chunk={"requests": COUNT}, reuse=False)
+    prepared_snapshot(desk, workload, NIGHTS[0])
+    write_dataset(tmp_path / "notes.jsonl", numbered(records(4)))
+    second = prepared_snapshot(desk, workload, NIGHTS[1]).snapshot
+    assert second.full_snapshot is not None
+    again = prepared_snapshot(desk, changed_workload(tmp_path, changes, reuse=False), NIGHTS[1])
+    assert (again.snapshot.id, again.snapshot.digest) == (second.id, second.digest)
+
+
+def test_a_watermark_s_next_night_knows_the_records_of_a_differential_one(desk: Desk, tmp_path: Path) -> None:
+    """Those at the mark, of which one stands in the full one's file, are not read once more."""
+    rows = [row | {"number": min(number, COUNT - 2)} for number, row in enumerate(records())]
+    workload = workload_over(tmp_path, rows)
+    prepared_snapshot(desk, workload, NIGHTS[0])
+    rows[-1] |= {"text": "changed"}
+    write_dataset(tmp_path / "notes.jsonl", rows)
+    prepared_snapshot(desk, workload, NIGHTS[1])
+    later = changed_workload(tmp_path, {"watermark": "number"})
+    second = prepared_snapshot(desk, later, NIGHTS[1]).snapshot
+    assert (second.full_snapshot, second.watermark_value) == (f"{NIGHTS[0]}.1", str(COUNT - 2))
+    write_dataset(tmp_path / "notes.jsonl", [*rows, note(9_000) | {"number": COUNT - 2}])
+    third = prepared_snapshot(desk, later, NIGHTS[2]).snapshot
+    assert [row["record_id"] for row in all_records(desk.path(third.path), rows=10)] == ["n9000"]
+
+
 def test_a_plan_without_consequences_is_that_of_the_night(desk: Desk, workload: Workload, night: Night) -> None:
-    night(0, records())
+    first = night(0, records())
+    with drafted(desk, workload, NIGHTS[0]) as draft:
+        assert draft.snapshot == first.id
+        old = time.time() - 2 * STALE_TEMPORARY_SECONDS
+        os.utime(desk.path(first.path), (old, old))
+        assert sweep(desk.home) == 0  # the link to the full one is as young as the plan
     second = night(1, records(4))
     with drafted(desk, workload, NIGHTS[1]) as draft:
         assert draft.snapshot == second.id
@@ -213,6 +263,47 @@ def test_a_pilot_shows_the_records_it_asked_wherever_they_stand(
     assert snapshot.full_snapshot is not None
     shown = read_pilot(desk, workload, snapshot)
     assert [row[:3] for row in shown.shown] == [("n4", "changed 4", "succeeded"), ("n9000", "new", "succeeded")]
+
+
+def test_a_plan_that_is_lost_does_not_matter_to_what_rests_on_its_records(desk: Desk, night: Night) -> None:
+    first = night(0, records())
+    second = night(1, records(4))
+    assert first.plan_path is not None
+    desk.path(first.plan_path).unlink()
+    assert night(1, records(4)) == second
+    path = desk.path(second.path)
+    whole = path.read_bytes()
+    path.unlink()
+    assert night(1, records(4)) == second
+    assert path.read_bytes() == whole
+    assert night(2, records(4)).full_snapshot == first.id
+
+
+def test_the_file_that_is_damaged_is_named_where_answers_are_merged(
+    desk: Desk, workload: Workload, simulator: Simulator, tmp_path: Path
+) -> None:
+    drive.run(desk, workload, lambda: simulator.clock.advance(BATCH_SECONDS), partition=NIGHTS[0])
+    write_dataset(tmp_path / "notes.jsonl", records(4))
+    prepare(desk, workload, NIGHTS[1])
+    flip(desk.path(desk.ledger.snapshots("notes")[0].path))
+    with pytest.raises(LedgerDamaged, match=rf"{NIGHTS[0]}.1.parquet cannot be read .*; restore it from a backup"):
+        drive.carry_on(desk, workload, lambda: simulator.clock.advance(BATCH_SECONDS))
+
+
+def test_a_run_killed_once_the_night_is_noted_goes_on_with_it(desk: Desk, workload: Workload, night: Night) -> None:
+    first = night(0, records())
+
+    def stop(name: str) -> None:
+        if name == "prepare.after_snapshot":
+            raise KeyboardInterrupt
+
+    with crash.told(stop), pytest.raises(KeyboardInterrupt):
+        night(1, records(4))
+    second = desk.ledger.snapshots("notes")[-1]
+    assert (second.full_snapshot, second.plan_number) == (first.id, 0)
+    assert not desk.path(second.path).exists()
+    again = night(1, records(4))
+    assert (again.id, again.digest, again.asked) == (second.id, second.digest, 1)
 
 
 def test_a_full_one_that_was_rendered_otherwise_serves_as_well(

@@ -22,13 +22,14 @@ TOMORROW = "2026-11-23"
 def test_what_is_made_of_records_is_compressed_as_they_are(
     desk: Desk, simulator: Simulator, tmp_path: Path, text: str, compression: str
 ) -> None:
-    """The snapshot, what the chunks answered, and the rest: first without a reused answer, then of them alone."""
-    rows = [note(n, text * 30 + random.Random(n).randbytes(60).hex()) for n in range(60)]
-    for partition in (PARTITION, TOMORROW):
-        workload = workload_over(tmp_path, rows, chunk={"requests": 20})
+    """The snapshot, what the chunks answered, and the rest: first without a reused answer, then of all but one, in which the
+    snapshot differs."""
+    rows = [note(n, text * 30 + random.Random(n).randbytes(60).hex()) for n in range(61)]
+    for partition, records in ((PARTITION, rows[:60]), (TOMORROW, [rows[60], *rows[1:60]])):
+        workload = workload_over(tmp_path, records, chunk={"requests": 20})
         drive.run(desk, workload, lambda: simulator.clock.advance(BATCH_SECONDS), partition=partition)
     parts = desk.ledger.parts("notes", kinds=["answered", "rest"])
-    assert {(part.kind, part.rows) for part in parts} == {("answered", 20), ("rest", 60)}
+    assert {(part.kind, part.rows) for part in parts} == {("answered", 20), ("answered", 1), ("rest", 59)}
     files = [desk.path(row.path) for row in [*desk.ledger.snapshots("notes"), *parts]]
     assert {compression_of(pq.read_metadata(file)) for file in files} == {compression}
-    assert asked(desk, "SELECT count(*), count(DISTINCT text) FROM notes.results") == [(120, 60)]
+    assert asked(desk, "SELECT count(*), count(DISTINCT text) FROM notes.results") == [(120, 61)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_pipeline.dataset import Full, Records
-from claude_pipeline.dataset.differential import full_file_of
-from claude_pipeline.dataset.snapshot_file import COLUMNS_KEY, ROWS_MIN, SHARE_OF_FULL, Written, write_records
+from claude_pipeline.dataset.differential import difference_of
+from claude_pipeline.dataset.snapshot_file import COLUMNS_KEY, ROW_GROUP_BYTES, SHARE_OF_FULL, Written, write_records
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.home import sha256_of
 from claude_pipeline_tests.dataset_factory import all_records, write_differential
@@ -86,8 +87,10 @@ def test_a_differential_snapshot_holds_what_differs(
     assert write(path, records, Full(full), rows=777) == Written(len(records), own)
     assert pq.read_metadata(path).num_rows == own
     assert all_records(path, rows=1_000) == records
-    assert full_file_of(path) == path.with_name(full.name)
-    assert full_file_of(full) is None
+    difference = difference_of(pq.read_metadata(path))
+    assert difference is not None
+    assert (difference.full, difference.count, len(difference.rows)) == (full.name, len(records), own)
+    assert difference_of(pq.read_metadata(full)) is None
 
 
 @pytest.mark.parametrize("records", [changed(4), changed(*range(2_000)), [*RECORDS, record(COUNT)]])
@@ -109,10 +112,19 @@ def test_where_much_differs_all_is_written_as_if_there_were_no_full_one(full: Pa
     assert sha256_of(tmp_path / "b.parquet") == sha256_of(tmp_path / "c.parquet")
 
 
-def test_few_records_are_written_in_full(tmp_path: Path) -> None:
-    few = RECORDS[: ROWS_MIN - 1]
-    write(tmp_path / "full.parquet", few)
-    assert write(tmp_path / "notes.parquet", few, Full(tmp_path / "full.parquet")) == Written(len(few))
+def test_where_few_records_are_wide_all_is_written(tmp_path: Path) -> None:
+    """A row group that is read has no more of them than one of a full snapshot: of narrow records it could be any number."""
+    full, wide = tmp_path / "full.parquet", "x" * 80_000
+    fit = ROW_GROUP_BYTES // 80_100
+    write(full, [record(number, "") for number in range(20_000)])
+
+    def own(many: int, *, of: int) -> int | None:
+        rows = [record(number, wide if number % of < many else "") for number in range(20_000)]
+        return write(tmp_path / "notes.parquet", rows, Full(full)).own
+
+    assert own(fit, of=20_000) == fit
+    assert own(fit + 2, of=20_000) is None
+    assert own(fit, of=10_000) == 2 * fit  # as many in each
 
 
 def test_records_with_other_columns_are_written_in_full(full: Path, tmp_path: Path) -> None:
@@ -128,6 +140,21 @@ def test_records_with_other_columns_are_written_in_full(full: Path, tmp_path: Pa
         ) == Written(0)
 
 
+def test_floating_numbers_within_lists_make_a_full_snapshot(tmp_path: Path) -> None:
+    """Arrow would take 0.0 for -0.0."""
+    schema = SCHEMA.set(2, pa.field("tags", pa.list_(pa.float64())))
+
+    def written(name: str, zero: float, full: Full | None) -> Written:
+        rows = [record(number) | {"tags": [zero]} for number in range(20)]
+        path = tmp_path / name
+        return write_records(path, schema, batches(rows, schema=schema), place="notes", scratch=tmp_path, full=full)
+
+    assert written("full.parquet", 0.0, None) == Written(20)
+    assert written("notes.parquet", -0.0, Full(tmp_path / "full.parquet")) == Written(20)
+    zeros = [row["tags"][0] for row in all_records(tmp_path / "notes.parquet", rows=100)]
+    assert {math.copysign(1, zero) for zero in zeros} == {-1.0}
+
+
 def damage(path: Path) -> None:
     """A bit of the texts of the second row group."""
     texts = pq.read_metadata(path).row_group(1).column(1)
@@ -136,9 +163,10 @@ def damage(path: Path) -> None:
     path.write_bytes(written)
 
 
-def test_records_on_a_damaged_full_one_are_written_in_full(beside: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [10_000, 777, 1])
+def test_records_on_a_damaged_full_one_are_written_in_full(beside: Path, tmp_path: Path, rows: int) -> None:
     damage(beside)
-    assert write(tmp_path / "notes.parquet", changed(7), Full(beside)) == Written(COUNT)
+    assert write(tmp_path / "notes.parquet", changed(7), Full(beside), rows=rows) == Written(COUNT)
     assert all_records(tmp_path / "notes.parquet", rows=5_000) == changed(7)
     with pytest.raises(LedgerDamaged, match=r"full\.parquet cannot be read .* restore it from a backup"):
         write(tmp_path / "other.parquet", changed(7), Full(beside, is_needed=True))
@@ -154,9 +182,7 @@ def test_a_full_one_that_is_not_what_it_was_is_refused(beside: Path, tmp_path: P
             write(beside, changed(8))
         case _:
             beside.write_bytes(beside.read_bytes()[:-5])
-    with pytest.raises(
-        LedgerDamaged, match=r"full\.parquet .* notes\.parquet holds only what differs from it; restore it"
-    ):
+    with pytest.raises(LedgerDamaged, match=r"full\.parquet .*; restore it from a backup"):
         Records(tmp_path / "notes.parquet")
 
 
@@ -166,8 +192,48 @@ def test_a_damaged_page_of_the_full_one_is_noticed_where_it_is_read(beside: Path
     with Records(tmp_path / "notes.parquet") as records:
         assert sum(batch.num_rows for batch in records.batches(0)) == 10_000
         assert records.at(np.array([7, 12_000])).column("text").to_pylist() == ["text 7", "changed"]
-        with pytest.raises(OSError, match="CRC"):
+        with pytest.raises(LedgerDamaged, match=r"full\.parquet cannot be read .*CRC"):
             records.at(np.array([12_000, 12_001]))
+
+
+@pytest.mark.parametrize(("written", "flipped"), [(b"12345,", b"12305,"), (b'"steps"', b'"stepz"'), (b'"eJ', b'"fJ')])
+def test_a_bit_that_flipped_in_the_footer_is_noticed(
+    full: Path, tmp_path: Path, written: bytes, flipped: bytes
+) -> None:
+    (tmp_path / full.name).symlink_to(full)
+    path = tmp_path / "notes.parquet"
+    write(path, changed(12_000), Full(full))
+    whole = path.read_bytes()
+    assert whole.count(written) == 1
+    path.write_bytes(whole.replace(written, flipped))
+    with pytest.raises(LedgerDamaged, match=r"notes\.parquet cannot be read .*; restore it from a backup"):
+        Records(path)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        pytest.param(changed(4, 12_000), True, id="the-same"),
+        pytest.param(changed(4), False, id="fewer-own"),
+        pytest.param(changed(4, 12_001), False, id="another-row"),
+        pytest.param([*changed(4, 12_000), record(COUNT)], False, id="one-more"),
+        pytest.param([*changed(4), *changed(12_000)[COUNT:]], False, id="one-as-in-the-full-one"),
+        pytest.param(
+            [record(4, "else") if n == 4 else r for n, r in enumerate(changed(12_000))], False, id="another-text"
+        ),
+        pytest.param(changed(4, 12_000)[:-1], False, id="one-less"),
+    ],
+)
+def test_two_are_the_same_by_their_records_and_not_by_their_bytes(
+    full: Path, tmp_path: Path, other: list[Record], expected: bool
+) -> None:
+    (tmp_path / full.name).symlink_to(full)
+    write(tmp_path / "notes.parquet", changed(4, 12_000), Full(full))
+    write_differential(pa.Table.from_pylist(other, schema=SCHEMA), tmp_path / "other.parquet", full, row_group_rows=1)
+    with Records(tmp_path / "notes.parquet") as mine, Records(tmp_path / "other.parquet") as its, Records(full) as base:
+        assert mine.is_same(its) is its.is_same(mine) is expected
+        assert not mine.is_same(base)
+        assert base.is_same(base)
 
 
 FEW = st.lists(st.sampled_from("abc"), max_size=14)
