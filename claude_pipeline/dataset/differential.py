@@ -29,11 +29,11 @@ class Difference:
 
     full: str
     footer_sha256: str
-    count: int  # records, of both
+    count: int  # of all records
     rows: Rows
 
     def metadata(self) -> dict[str, str]:
-        """To be put into the footer: rows as the steps between them, which take about a byte each."""
+        """To be put into the footer: rows as the steps between them, which take a fifth of a byte to three bytes each."""
         steps = np.diff(self.rows, prepend=np.int64(0)).astype("<i8").tobytes()
         said = {
             "full": self.full,

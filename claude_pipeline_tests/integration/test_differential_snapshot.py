@@ -221,12 +221,15 @@ def test_a_route_or_a_watermark_that_is_new_makes_no_other_snapshot_of_equal_rec
     assert (again.snapshot.id, again.snapshot.digest) == (second.id, second.digest)
 
 
-def test_a_watermark_s_next_night_knows_the_records_of_a_differential_one(desk: Desk, tmp_path: Path) -> None:
-    """Those at the mark, of which one stands in the full one's file, are not read once more."""
+@pytest.mark.parametrize("changed", [3, -1], ids=["below-the-mark", "at-the-mark"])
+def test_a_watermark_s_next_night_knows_the_records_of_a_differential_one(
+    desk: Desk, tmp_path: Path, changed: int
+) -> None:
+    """Those at the mark are not read once more, whichever file they stand in."""
     rows = [row | {"number": min(number, COUNT - 2)} for number, row in enumerate(records())]
     workload = workload_over(tmp_path, rows)
     prepared_snapshot(desk, workload, NIGHTS[0])
-    rows[-1] |= {"text": "changed"}
+    rows[changed] |= {"text": "changed"}
     write_dataset(tmp_path / "notes.jsonl", rows)
     prepared_snapshot(desk, workload, NIGHTS[1])
     later = changed_workload(tmp_path, {"watermark": "number"})

@@ -172,6 +172,20 @@ def test_records_on_a_damaged_full_one_are_written_in_full(beside: Path, tmp_pat
         write(tmp_path / "other.parquet", changed(7), Full(beside, is_needed=True))
 
 
+def test_what_stands_before_a_damaged_page_is_taken_from_the_full_one(tmp_path: Path) -> None:
+    """And no further: a row group has several pages where its records are wider."""
+    records = [record(number, f"{number} " * 100) for number in range(4_000)]
+    full = tmp_path / "full.parquet"
+    write(full, records)
+    texts = pq.read_metadata(full).row_group(0).column(1)
+    written = bytearray(full.read_bytes())
+    begin = texts.dictionary_page_offset or texts.data_page_offset
+    written[begin + texts.total_compressed_size - 1] ^= 1  # of its last page
+    full.write_bytes(written)
+    assert write(tmp_path / "notes.parquet", records, Full(full), rows=500) == Written(len(records))
+    assert all_records(tmp_path / "notes.parquet", rows=1_000) == records
+
+
 @pytest.mark.parametrize("what", ["gone", "another", "cut"])
 def test_a_full_one_that_is_not_what_it_was_is_refused(beside: Path, tmp_path: Path, what: str) -> None:
     write(tmp_path / "notes.parquet", changed(7), Full(beside))
