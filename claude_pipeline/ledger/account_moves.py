@@ -40,7 +40,7 @@ class AccountMoves(Store):
             return self._stop_account(connection, kind, reason, at)
 
     def _stop_account(self, connection: Connection, kind: str, reason: str, at: datetime) -> Stop:
-        text = connection.execute(select(table.setting.c.value).where(table.setting.c.key == STOP)).scalar()
+        text = self._setting(connection, STOP)
         known = None if text is None else _stop_of(text)
         if known is not None and known.kind == OUTDATED:
             return known  # only a rebuild ends it, and nothing is sent to see
@@ -83,7 +83,7 @@ class AccountMoves(Store):
 
     def _settle_probe(self, connection: Connection, chunk_id: int, at: datetime) -> None:
         """The results of a chunk are in, and none of its lines met the stop."""
-        text = connection.execute(select(table.setting.c.value).where(table.setting.c.key == STOP)).scalar()
+        text = self._setting(connection, STOP)
         if text is not None and _stop_of(text).probe == chunk_id:
             self._resume_account(connection, "the batch that was sent to see was answered", at)
 

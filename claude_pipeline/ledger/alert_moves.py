@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.record import AlertRow
+from claude_pipeline.ledger.statement import insert_row, update_rows
 from claude_pipeline.ledger.watch import Watch
 
 
@@ -46,11 +47,10 @@ class AlertMoves(Watch):
         with self._writing() as connection:
             if connection.execute(select(table.alert.c.id).where(table.alert.c.key == key)).scalar() is not None:
                 return False
-            connection.execute(
-                insert(table.alert).values(
-                    key=key, kind=kind, sentence=sentence, noted_at=at, next_try_at=at, tries=0, **about
-                )
-            )
+            insert_row(
+                connection, table.alert, key=key, kind=kind, sentence=sentence, noted_at=at, next_try_at=at, tries=0,
+                **about,
+            )  # fmt: skip
             self._event(connection, "alert", at, detail=f"{kind}: {sentence}", **about)
             return True
 
@@ -74,11 +74,10 @@ class AlertMoves(Watch):
     def alert_tried(self, alert: AlertRow, *, next_try_at: datetime) -> bool:
         """Take one try before it is made; False where another process has just taken it."""
         with self._writing() as connection:
-            mine = (table.alert.c.id == alert.id) & (table.alert.c.tries == alert.tries)
-            taken = update(table.alert).where(mine).values(tries=alert.tries + 1, next_try_at=next_try_at)
-            return connection.execute(taken).rowcount == 1
+            mine = {"id": alert.id, "tries": alert.tries}
+            return update_rows(connection, table.alert, mine, tries=alert.tries + 1, next_try_at=next_try_at) == 1
 
     def alert_told(self, alert: AlertRow, *, at: datetime) -> None:
         """The webhook took it."""
         with self._writing() as connection:
-            connection.execute(update(table.alert).where(table.alert.c.id == alert.id).values(told_at=at))
+            update_rows(connection, table.alert, {"id": alert.id}, told_at=at)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 
 from claude_pipeline.errors import BudgetReached
 from claude_pipeline.ledger import table
@@ -20,6 +20,7 @@ from claude_pipeline.ledger.budget import budget_before
 from claude_pipeline.ledger.hand_moves import HandMoves
 from claude_pipeline.ledger.record import AskingRow, ChunkRow, RateRow, Walls
 from claude_pipeline.ledger.state import ChunkState
+from claude_pipeline.ledger.statement import insert_row, update_rows
 from claude_pipeline.ledger.store import require
 
 REALTIME = "realtime"
@@ -82,38 +83,28 @@ class AskMoves(HandMoves):
         the whole chunk, from its journal, so that repeating it changes nothing.
         """
         with self._writing() as connection:
-            found = self._chunk(connection, chunk.id)
-            require(found.state is ChunkState.ASKING, f"chunk {chunk.partition_key} is no longer being asked")
-            more = max(0, reserve_units - found.reserve_units)
-            refusal = budget_before(connection, [replace(found, reserve_units=more)], walls, at) if more else None
-            connection.execute(
-                update(table.chunk)
-                .where(table.chunk.c.id == chunk.id)
-                .values(reserve_units=found.reserve_units + (0 if refusal else more), lost=lost, moved_at=at)
-            )
-            if lost > found.lost:
-                detail = f"{lost - found.lost} in flight when their process died: they may have been paid"
+            now = self._chunk(connection, chunk.id)
+            require(now.state is ChunkState.ASKING, f"chunk {chunk.partition_key} is no longer being asked")
+            more = max(0, reserve_units - now.reserve_units)
+            refusal = budget_before(connection, [replace(now, reserve_units=more)], walls, at) if more else None
+            reserve = now.reserve_units + (0 if refusal else more)
+            update_rows(connection, table.chunk, {"id": chunk.id}, reserve_units=reserve, lost=lost, moved_at=at)
+            if lost > now.lost:
+                detail = f"{lost - now.lost} in flight when their process died: they may have been paid"
                 self._chunk_event(connection, "answers lost", chunk, at, detail=detail)
             return refusal
 
     def asking_paused(self, chunk: ChunkRow, until: datetime, why: str, *, at: datetime) -> None:
         """The API asked to wait longer than a run stays: the chunk goes on after that moment."""
         with self._writing() as connection:
-            connection.execute(
-                update(table.chunk)
-                .where(table.chunk.c.id == chunk.id, table.chunk.c.state == ChunkState.ASKING)
-                .values(not_before=until, error=why)
-            )
+            asked = {"id": chunk.id, "state": ChunkState.ASKING}
+            update_rows(connection, table.chunk, asked, not_before=until, error=why)
             self._chunk_event(connection, "asking paused", chunk, at, detail=why)
 
     def chunk_rescued(self, chunk: ChunkRow, why: str, *, at: datetime) -> None:
         """Its batch is to be canceled, so that what it did not answer can be asked in real time."""
         with self._writing() as connection:
-            connection.execute(
-                update(table.chunk)
-                .where(table.chunk.c.id == chunk.id, table.chunk.c.state == ChunkState.LIVE)
-                .values(rescued_at=at)
-            )
+            update_rows(connection, table.chunk, {"id": chunk.id, "state": ChunkState.LIVE}, rescued_at=at)
             self._chunk_event(connection, "rescue begun", chunk, at, batch_id=chunk.batch_id, detail=why)
 
     # -- who asks now, and what the limits are -------------------------------------------------------
@@ -124,11 +115,10 @@ class AskMoves(HandMoves):
         with self._writing() as connection:
             stale = row.seen_at - timedelta(seconds=HEARTBEAT_SECONDS_MAX)
             connection.execute(delete(table.asking).where(table.asking.c.seen_at < stale))
-            done = connection.execute(update(table.asking).where(table.asking.c.id == row.id).values(**values))
-            if done.rowcount == 0:
-                connection.execute(insert(table.asking).values(**values))
+            if not update_rows(connection, table.asking, {"id": row.id}, **values):
+                insert_row(connection, table.asking, **values)
             rows = connection.execute(select(table.asking).order_by(table.asking.c.id)).mappings()
-            return [AskingRow.of(found) for found in rows]
+            return [AskingRow.of(beat) for beat in rows]
 
     def asking_alone(self, workload: str) -> None:
         """Whoever holds the lock of asking for a workload is the only one: others that were told of are dead."""
@@ -168,9 +158,8 @@ class AskMoves(HandMoves):
         """Remember what the API told of a pool's limits, for the other processes and the next one."""
         values = asdict(row)
         with self._writing() as connection:
-            done = connection.execute(update(table.rate).where(table.rate.c.pool == row.pool).values(**values))
-            if done.rowcount == 0:
-                connection.execute(insert(table.rate).values(**values))
+            if not update_rows(connection, table.rate, {"pool": row.pool}, **values):
+                insert_row(connection, table.rate, **values)
 
     def rates(self) -> dict[str, RateRow]:
         """What is known of the limits from the API itself, by pool."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from claude_pipeline.ledger import halving, table
 from claude_pipeline.ledger.halving import SPLIT
 from claude_pipeline.ledger.record import BatchSeen, ChunkRow, IntentRow, NewChunk, SnapshotRow, Tag
 from claude_pipeline.ledger.state import ChunkState, IntentState
+from claude_pipeline.ledger.statement import insert_row, update_rows
 from claude_pipeline.ledger.submit_moves import CANCELED_BY_HAND, SubmitMoves
 
 AS_IS = "as_is/"  # begins the setting that holds a person's word about a batch
@@ -44,7 +45,7 @@ class HandMoves(SubmitMoves):
     def batch_cancel_asked(self, chunk: ChunkRow, *, at: datetime) -> None:
         """The API was asked to cancel its batch; what is answered by then stays answered and billed."""
         with self._writing() as connection:
-            connection.execute(update(table.chunk).where(table.chunk.c.id == chunk.id).values(cancel_asked_at=at))
+            update_rows(connection, table.chunk, {"id": chunk.id}, cancel_asked_at=at)
             self._chunk_event(connection, "cancel asked", chunk, at, batch_id=chunk.batch_id)
 
     def chunk_ready_again(self, chunk: ChunkRow, *, at: datetime) -> None:
@@ -115,11 +116,7 @@ class HandMoves(SubmitMoves):
     def batch_gone(self, chunk: ChunkRow, reason: str, *, at: datetime) -> None:
         """Its results can never be had: its records become dead letters, its reserve stays committed."""
         with self._writing() as connection:
-            connection.execute(
-                update(table.intent)
-                .where(table.intent.c.batch_id == chunk.batch_id, table.intent.c.state == IntentState.LIVE)
-                .values(state=IntentState.CLOSED, settled_at=at)
-            )
+            self._close_intent(connection, chunk, at)
             self._move(
                 connection, chunk, ChunkState.CANCELED, at, move="results gone", error=reason, error_type="results_gone"
             )
@@ -142,7 +139,7 @@ class HandMoves(SubmitMoves):
                 )  # fmt: skip
                 return True
             self._see(connection, seen, at, chunk_id=None, tag=intent.tag)
-            connection.execute(update(table.batch).where(table.batch.c.id == seen.id).values(paid_twice=1))
+            update_rows(connection, table.batch, {"id": seen.id}, paid_twice=1)
             again = "in halves" if chunk.error_type == SPLIT else f"as {chunk.batch_id}"
             detail = f"its chunk was sent again {again}; its answers are not merged"
             self._chunk_event(connection, "paid twice", chunk, at, intent_id=intent.id, batch_id=seen.id, detail=detail)
@@ -151,11 +148,9 @@ class HandMoves(SubmitMoves):
     def batch_remembered(self, chunk: ChunkRow, tag: Tag, seen: BatchSeen, *, at: datetime) -> None:
         """A batch that the ledger had forgotten is its chunk's: as if it had never been forgotten."""
         with self._writing() as connection:
-            connection.execute(
-                insert(table.intent).values(
-                    chunk_id=chunk.id, tag=tag, requests=seen.requests, watermark=seen.id, state=IntentState.LIVE,
-                    batch_id=seen.id, created_at=at,
-                )
+            insert_row(
+                connection, table.intent, chunk_id=chunk.id, tag=tag, requests=seen.requests, watermark=seen.id,
+                state=IntentState.LIVE, batch_id=seen.id, created_at=at,
             )  # fmt: skip
             self._see(connection, seen, at, chunk_id=chunk.id, tag=tag)
             self._move(

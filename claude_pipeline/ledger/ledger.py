@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import RowMapping, Select, Table, func, select
 
 from claude_pipeline.ledger import table
 from claude_pipeline.ledger.alert_moves import AlertMoves
@@ -35,16 +35,15 @@ from claude_pipeline.ledger.state import (
     UNSETTLED_INTENTS,
     ChunkState,
 )
+from claude_pipeline.ledger.statement import rows_where
 
 
 class Ledger(AskMoves, AlertMoves):
     """An open ledger; see `Store.open`."""
 
     def snapshot(self, workload: str, snapshot_id: str) -> SnapshotRow | None:
-        found = self._rows(
-            select(table.snapshot).where(table.snapshot.c.workload == workload, table.snapshot.c.id == snapshot_id)
-        )
-        return next((SnapshotRow.of(row) for row in found), None)
+        rows = self._where(table.snapshot, workload=workload, id=snapshot_id)
+        return SnapshotRow.of(rows[0]) if rows else None
 
     def snapshots(self, workload: str | None = None, *, partition: str | None = None) -> list[SnapshotRow]:
         """Oldest first."""
@@ -75,7 +74,7 @@ class Ledger(AskMoves, AlertMoves):
         return [ChunkRow.of(row) for row in self._rows(query)]
 
     def chunk(self, chunk_id: int) -> ChunkRow:
-        return next(ChunkRow.of(row) for row in self._rows(select(table.chunk).where(table.chunk.c.id == chunk_id)))
+        return ChunkRow.of(self._where(table.chunk, id=chunk_id)[0])
 
     def to_be_canceled(self) -> list[ChunkRow]:
         """Chunks at the API whose batch is to be canceled and was not asked yet: a person canceled their snapshot, or
@@ -94,10 +93,8 @@ class Ledger(AskMoves, AlertMoves):
         return [ChunkRow.of(row) for row in self._rows(query)]
 
     def chunk_by_key(self, workload: str, snapshot: str, key: str) -> ChunkRow | None:
-        query = select(table.chunk).where(
-            table.chunk.c.workload == workload, table.chunk.c.snapshot == snapshot, table.chunk.c.key == key
-        )
-        return next((ChunkRow.of(row) for row in self._rows(query)), None)
+        rows = self._where(table.chunk, workload=workload, snapshot=snapshot, key=key)
+        return ChunkRow.of(rows[0]) if rows else None
 
     def last_number(self, workload: str, snapshot: str, round_number: int) -> int:
         """The highest chunk number cut for a round of a snapshot; 0 before the first."""
@@ -117,9 +114,8 @@ class Ledger(AskMoves, AlertMoves):
         return [IntentRow.of(row) for row in self._rows(query)]
 
     def intent_by_tag(self, tag: str) -> IntentRow | None:
-        return next(
-            (IntentRow.of(row) for row in self._rows(select(table.intent).where(table.intent.c.tag == tag))), None
-        )
+        rows = self._where(table.intent, tag=tag)
+        return IntentRow.of(rows[0]) if rows else None
 
     def batches(self, *, ids: Collection[str] | None = None, unended: bool = False) -> list[BatchRow]:
         """Batches as last seen, oldest first; `unended` gives those of ours still in progress."""
@@ -164,7 +160,8 @@ class Ledger(AskMoves, AlertMoves):
         return [BatchRow.of(row) for row in self._rows(select(table.batch).where(table.batch.c.paid_twice == 1))]
 
     def batch(self, batch_id: str) -> BatchRow | None:
-        return next(iter(self.batches(ids=[batch_id])), None)
+        rows = self._where(table.batch, id=batch_id)
+        return BatchRow.of(rows[0]) if rows else None
 
     def parts(
         self, workload: str, *, kinds: Collection[str], snapshot: str | None = None, plan_number: int | None = None
@@ -380,3 +377,7 @@ class Ledger(AskMoves, AlertMoves):
     def _rows(self, query: Select) -> list:  # type: ignore[type-arg]
         with self._reading() as connection:
             return list(connection.execute(query).mappings())
+
+    def _where(self, of: Table, **where: object) -> list[RowMapping]:
+        with self._reading() as connection:
+            return list(rows_where(connection, of, **where))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy import delete as delete_rows
 
 from claude_pipeline.errors import WorkloadInvalid
@@ -14,6 +14,7 @@ from claude_pipeline.ledger import table
 from claude_pipeline.ledger.account_moves import AccountMoves
 from claude_pipeline.ledger.record import NewChunk, Part, PlanCounts, SnapshotId, SnapshotRow, Watermark
 from claude_pipeline.ledger.state import ChunkState, SnapshotState
+from claude_pipeline.ledger.statement import insert_row, rows_where, update_rows
 from claude_pipeline.ledger.store import require
 
 
@@ -27,12 +28,10 @@ class SnapshotMoves(AccountMoves):
             WorkloadInvalid: another living file has that name, or its cadence changed under snapshots.
         """
         with self._writing() as connection:
-            known = connection.execute(select(table.workload).where(table.workload.c.name == name)).mappings().first()
+            known = rows_where(connection, table.workload, name=name).first()
             text = str(source) if source else None
             if known is None:
-                connection.execute(
-                    insert(table.workload).values(name=name, source=text, cadence=cadence, created_at=at)
-                )
+                insert_row(connection, table.workload, name=name, source=text, cadence=cadence, created_at=at)
                 self._event(connection, "workload registered", at, workload=name, detail=text)
                 return
             if text and known["source"] and known["source"] != text and Path(known["source"]).exists():
@@ -47,15 +46,11 @@ class SnapshotMoves(AccountMoves):
                     f"write partition: {known['cadence']}, or give the workload another name",
                     place=text or name,
                 )
-            connection.execute(
-                update(table.workload)
-                .where(table.workload.c.name == name)
-                .values(source=text or known["source"], cadence=cadence)
-            )
+            update_rows(connection, table.workload, {"name": name}, source=text or known["source"], cadence=cadence)
 
     def _has_snapshots(self, connection: Connection, workload: str) -> bool:
-        found = select(table.snapshot.c.id).where(table.snapshot.c.workload == workload).limit(1)
-        return connection.execute(found).first() is not None
+        one = select(table.snapshot.c.id).where(table.snapshot.c.workload == workload).limit(1)
+        return connection.execute(one).first() is not None
 
     def snapshot_loaded(
         self,
@@ -76,31 +71,31 @@ class SnapshotMoves(AccountMoves):
         """
         mark = watermark.columns if watermark is not None else {}
         with self._writing() as connection:
-            last = connection.execute(
+            newest = connection.execute(
                 select(table.snapshot)
                 .where(table.snapshot.c.workload == workload, table.snapshot.c.partition == partition)
                 .order_by(table.snapshot.c.number.desc())
                 .limit(1)
             ).mappings()
-            found = last.first()
-            if found is not None and found["digest"] == digest:
-                return self._watermark_noted(connection, SnapshotRow.of(found), mark, at)
-            number = found["number"] + 1 if found is not None else 1
+            last = newest.first()
+            if last is not None and last["digest"] == digest:
+                return self._watermark_noted(connection, SnapshotRow.of(last), mark, at)
+            number = last["number"] + 1 if last is not None else 1
             snapshot_id = SnapshotId(f"{partition}.{number}")
-            connection.execute(
-                insert(table.snapshot).values(
-                    workload=workload,
-                    id=snapshot_id,
-                    partition=partition,
-                    number=number,
-                    state=SnapshotState.LOADED,
-                    path=path.format(id=snapshot_id),
-                    digest=digest,
-                    full_snapshot=full_snapshot,
-                    records=records,
-                    created_at=at,
-                    **mark,
-                )
+            insert_row(
+                connection,
+                table.snapshot,
+                workload=workload,
+                id=snapshot_id,
+                partition=partition,
+                number=number,
+                state=SnapshotState.LOADED,
+                path=path.format(id=snapshot_id),
+                digest=digest,
+                full_snapshot=full_snapshot,
+                records=records,
+                created_at=at,
+                **mark,
             )
             self._event(
                 connection,
@@ -111,8 +106,7 @@ class SnapshotMoves(AccountMoves):
                 after=SnapshotState.LOADED,
                 detail=f"{records} records",
             )
-            row = connection.execute(_snapshot(workload, snapshot_id)).mappings().one()
-            return SnapshotRow.of(row)
+            return _snapshot(connection, workload, snapshot_id)
 
     def _watermark_noted(
         self, connection: Connection, snapshot: SnapshotRow, mark: Mapping[str, str | None], at: datetime
@@ -120,10 +114,9 @@ class SnapshotMoves(AccountMoves):
         """The same records again: on another base now, or with a watermark that is new to the workload."""
         if all(getattr(snapshot, column) == value for column, value in mark.items()):
             return snapshot
-        known = (table.snapshot.c.workload == snapshot.workload) & (table.snapshot.c.id == snapshot.id)
-        connection.execute(update(table.snapshot).where(known).values(**mark))
+        update_rows(connection, table.snapshot, {"workload": snapshot.workload, "id": snapshot.id}, **mark)
         self._snapshot_event(connection, "watermark noted", snapshot, at, f"it rests on {mark['watermark_base']}")
-        return SnapshotRow.of(connection.execute(_snapshot(snapshot.workload, snapshot.id)).mappings().one())
+        return _snapshot(connection, snapshot.workload, snapshot.id)
 
     def snapshot_planned(
         self,
@@ -325,7 +318,7 @@ class SnapshotMoves(AccountMoves):
     def published(self, version: int, *, path: str, snapshots: Iterable[SnapshotRow], at: datetime) -> None:
         """A version of the warehouse is out, with these snapshots as they were merged then."""
         with self._writing() as connection:
-            connection.execute(insert(table.publication).values(version=version, path=path, published_at=at))
+            insert_row(connection, table.publication, version=version, path=path, published_at=at)
             for snapshot in snapshots:
                 if snapshot.published_merge != snapshot.merge_number:
                     connection.execute(
@@ -365,23 +358,23 @@ class SnapshotMoves(AccountMoves):
             ).scalars()
         )
         for other in sorted(set(waits_on) - known):
-            connection.execute(
-                insert(table.snapshot_wait).values(workload=snapshot.workload, snapshot=snapshot.id, waits_on=other)
+            insert_row(
+                connection, table.snapshot_wait, workload=snapshot.workload, snapshot=snapshot.id, waits_on=other
             )
 
     def _add_chunks(
         self, connection: Connection, snapshot: SnapshotRow, chunks: Sequence[NewChunk], at: datetime
     ) -> None:
         for new in chunks:
-            connection.execute(
-                insert(table.chunk).values(
-                    workload=snapshot.workload,
-                    snapshot=snapshot.id,
-                    state=ChunkState.READY,
-                    created_at=at,
-                    moved_at=at,
-                    **new.__dict__,
-                )
+            insert_row(
+                connection,
+                table.chunk,
+                workload=snapshot.workload,
+                snapshot=snapshot.id,
+                state=ChunkState.READY,
+                created_at=at,
+                moved_at=at,
+                **new.__dict__,
             )
         if chunks:
             count = func.count()
@@ -393,8 +386,8 @@ class SnapshotMoves(AccountMoves):
 
     def _add_part(self, connection: Connection, new: Part, at: datetime) -> None:
         connection.execute(delete_rows(table.part).where(table.part.c.path == new.path))
-        connection.execute(insert(table.part).values(created_at=at, current=1, **new.__dict__))
+        insert_row(connection, table.part, created_at=at, current=1, **new.__dict__)
 
 
-def _snapshot(workload: str, snapshot_id: str):  # type: ignore[no-untyped-def]
-    return select(table.snapshot).where(table.snapshot.c.workload == workload, table.snapshot.c.id == snapshot_id)
+def _snapshot(connection: Connection, workload: str, snapshot_id: str) -> SnapshotRow:
+    return SnapshotRow.of(rows_where(connection, table.snapshot, workload=workload, id=snapshot_id).one())

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, delete, insert, select, update
+from sqlalchemy import URL, Connection, Engine, delete
 from sqlalchemy.exc import ProgrammingError
 
 from claude_pipeline.errors import LedgerDamaged, LedgerError, LedgerUnreachable, UsageError
@@ -19,6 +19,7 @@ from claude_pipeline.ledger import table
 from claude_pipeline.ledger.connection import become_writer, first_line, make_engine, name_of, parsed_url, told
 from claude_pipeline.ledger.lock import AdvisoryLocks, FileLocks, Hold, Locks, hold
 from claude_pipeline.ledger.migration import VERSION, migrate, version_of
+from claude_pipeline.ledger.statement import insert_row, rows_where, update_rows
 
 
 class _Kept(threading.local):
@@ -37,8 +38,8 @@ class Store:
         self._local = engine.dialect.name == "sqlite"
         try:
             with self._reading() as connection:
-                found = version_of(connection)
-            if found != VERSION:
+                version = version_of(connection)
+            if version != VERSION:
                 make_folder(locks_folder)
                 with hold(FileLocks(locks_folder), "migrate", wait=True), self._writing() as connection:
                     migrate(connection)
@@ -133,7 +134,7 @@ class Store:
             yield connection
 
     def _event(self, connection: Connection, move: str, at: datetime, **columns: Any) -> None:
-        connection.execute(insert(table.event).values(move=move, at=at, **columns))
+        insert_row(connection, table.event, move=move, at=at, **columns)
 
     def copy_to(self, path: Path) -> int:
         """A consistent copy of a SQLite ledger at `path`, taken while others write; returns its number of events.
@@ -159,7 +160,11 @@ class Store:
 
     def get_setting(self, key: str) -> str | None:
         with self._reading() as connection:
-            return connection.execute(select(table.setting.c.value).where(table.setting.c.key == key)).scalar()
+            return self._setting(connection, key)
+
+    def _setting(self, connection: Connection, key: str) -> str | None:
+        row = rows_where(connection, table.setting, key=key).first()
+        return None if row is None else row["value"]
 
     def put_setting(self, key: str, value: str | None, *, at: datetime, move: str) -> None:
         """Set or (None) remove a setting, with an event."""
@@ -171,9 +176,8 @@ class Store:
         if value is None:
             connection.execute(delete(table.setting).where(table.setting.c.key == key))
             return
-        done = connection.execute(update(table.setting).where(table.setting.c.key == key).values(value=value))
-        if done.rowcount == 0:
-            connection.execute(insert(table.setting).values(key=key, value=value))
+        if not update_rows(connection, table.setting, {"key": key}, value=value):
+            insert_row(connection, table.setting, key=key, value=value)
 
 
 def require(rowcount: int, sentence: str) -> None:

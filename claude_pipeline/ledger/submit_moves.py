@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from claude_pipeline.crash import crash_point
 from claude_pipeline.errors import BudgetReached, LedgerError, WorkspaceMismatch
@@ -23,6 +23,7 @@ from claude_pipeline.ledger.state import (
     check_chunk_move,
     check_intent_move,
 )
+from claude_pipeline.ledger.statement import insert_row, rows_where, update_rows
 from claude_pipeline.ledger.store import require
 
 CANCELED_BY_HAND = "canceled by hand"
@@ -65,7 +66,7 @@ class SubmitMoves(SnapshotMoves):
             refusal = self._wall_before(connection, chunk, walls, at)
             if refusal is None:
                 intent_id = self._open(connection, chunk, tag, watermark, at)
-                row = connection.execute(select(table.intent).where(table.intent.c.id == intent_id)).mappings().one()
+                row = rows_where(connection, table.intent, id=intent_id).one()
             elif chunk.state is ChunkState.READY:
                 self._move(connection, chunk, ChunkState.HELD, at, move="chunk held", error=refusal)
         if refusal is not None:
@@ -77,25 +78,15 @@ class SubmitMoves(SnapshotMoves):
     def _open(self, connection: Connection, chunk: ChunkRow, tag: Tag, watermark: BatchId | None, at: datetime) -> int:
         if chunk.state is ChunkState.HELD:
             self._move(connection, chunk, ChunkState.READY, at, move="chunk released", error=None)
-        moved = connection.execute(
-            update(table.chunk)
-            .where(table.chunk.c.id == chunk.id, table.chunk.c.state == ChunkState.READY)
-            .values(
-                state=ChunkState.SENDING, moved_at=at, attempts=chunk.attempts + 1, error=None, error_type=None,
-                not_before=None, batch_id=None,
-            )
+        moved = update_rows(
+            connection, table.chunk, {"id": chunk.id, "state": ChunkState.READY}, state=ChunkState.SENDING, moved_at=at,
+            attempts=chunk.attempts + 1, error=None, error_type=None, not_before=None, batch_id=None,
         )  # fmt: skip
-        require(moved.rowcount, f"chunk {chunk.partition_key} is no longer ready")
-        opened = connection.execute(
-            insert(table.intent).values(
-                chunk_id=chunk.id,
-                tag=tag,
-                requests=chunk.requests,
-                watermark=watermark,
-                state=IntentState.OPEN,
-                created_at=at,
-            )
-        )
+        require(moved, f"chunk {chunk.partition_key} is no longer ready")
+        opened = insert_row(
+            connection, table.intent, chunk_id=chunk.id, tag=tag, requests=chunk.requests, watermark=watermark,
+            state=IntentState.OPEN, created_at=at,
+        )  # fmt: skip
         key = opened.inserted_primary_key
         assert key is not None
         self._chunk_event(
@@ -194,12 +185,9 @@ class SubmitMoves(SnapshotMoves):
         """These batches, and no later one, may be the doubtful intent's."""
         with self._writing() as connection:
             chunk = self._chunk_of(connection, intent)
-            moved = connection.execute(
-                update(table.intent)
-                .where(table.intent.c.id == intent.id, table.intent.c.state == IntentState.DOUBT)
-                .values(candidates=json.dumps(list(candidates)))
-            )
-            require(moved.rowcount, f"intent {intent.tag} is no longer in doubt")
+            doubtful = {"id": intent.id, "state": IntentState.DOUBT}
+            moved = update_rows(connection, table.intent, doubtful, candidates=json.dumps(list(candidates)))
+            require(moved, f"intent {intent.tag} is no longer in doubt")
             self._chunk_event(
                 connection, "candidates frozen", chunk, at, intent_id=intent.id, detail=", ".join(candidates) or "none"
             )
@@ -242,7 +230,7 @@ class SubmitMoves(SnapshotMoves):
                 self._batch_seen(connection, seen, at)
 
     def _batch_seen(self, connection: Connection, seen: BatchSeen, at: datetime) -> None:
-        row = connection.execute(select(table.batch).where(table.batch.c.id == seen.id)).mappings().first()
+        row = rows_where(connection, table.batch, id=seen.id).first()
         if row is None or row["chunk_id"] is None:
             return
         self._see(connection, seen, at, chunk_id=row["chunk_id"], tag=row["tag"])
@@ -258,21 +246,17 @@ class SubmitMoves(SnapshotMoves):
     def chunk_collected(self, chunk: ChunkRow, collected: Collected, parts: Sequence[Part], *, at: datetime) -> None:
         """Its results are on disk; the reserve shrinks to what was spent. Safe to repeat."""
         with self._writing() as connection:
-            found = self._chunk(connection, chunk.id)
-            if found.state is ChunkState.DONE:
+            now = self._chunk(connection, chunk.id)
+            if now.state is ChunkState.DONE:
                 return
-            connection.execute(
-                update(table.intent)
-                .where(table.intent.c.batch_id == chunk.batch_id, table.intent.c.state == IntentState.LIVE)
-                .values(state=IntentState.CLOSED, settled_at=at)
-            )
+            self._close_intent(connection, chunk, at)
             for part in parts:
                 self._add_part(connection, part, at)
             for spend in collected.spend:
-                connection.execute(insert(table.spend).values(chunk_id=chunk.id, **spend.__dict__))
+                insert_row(connection, table.spend, chunk_id=chunk.id, **spend.__dict__)
             self._move(
                 connection,
-                found,
+                now,
                 ChunkState.DONE,
                 at,
                 move="chunk collected",
@@ -300,6 +284,12 @@ class SubmitMoves(SnapshotMoves):
                 self._settle_probe(connection, chunk.id, at)
             crash_point("chunk_collected.before_commit")
 
+    def _close_intent(self, connection: Connection, chunk: ChunkRow, at: datetime) -> None:
+        """That of a chunk's batch; what was asked in real time has none."""
+        if chunk.batch_id is not None:
+            live = {"batch_id": chunk.batch_id, "state": IntentState.LIVE}
+            update_rows(connection, table.intent, live, state=IntentState.CLOSED, settled_at=at)
+
     def _move(
         self,
         connection: Connection,
@@ -313,12 +303,9 @@ class SubmitMoves(SnapshotMoves):
         **columns: object,
     ) -> None:
         check_chunk_move(chunk.state, after)
-        moved = connection.execute(
-            update(table.chunk)
-            .where(table.chunk.c.id == chunk.id, table.chunk.c.state == chunk.state)
-            .values(state=after, moved_at=at, **columns)
-        )
-        require(moved.rowcount, f"chunk {chunk.partition_key} is no longer {chunk.state}")
+        before = {"id": chunk.id, "state": chunk.state}
+        moved = update_rows(connection, table.chunk, before, state=after, moved_at=at, **columns)
+        require(moved, f"chunk {chunk.partition_key} is no longer {chunk.state}")
         batch_id = columns.get("batch_id", chunk.batch_id)
         self._chunk_event(
             connection, move, chunk, at, intent_id=intent_id, batch_id=batch_id, before=chunk.state, after=after,
@@ -329,12 +316,9 @@ class SubmitMoves(SnapshotMoves):
         self, connection: Connection, intent: IntentRow, after: IntentState, at: datetime, **columns: object
     ) -> None:
         check_intent_move(intent.state, after)
-        moved = connection.execute(
-            update(table.intent)
-            .where(table.intent.c.id == intent.id, table.intent.c.state == intent.state)
-            .values(state=after, settled_at=None if after is IntentState.DOUBT else at, **columns)
-        )
-        require(moved.rowcount, f"intent {intent.tag} is no longer {intent.state}")
+        before, settled_at = {"id": intent.id, "state": intent.state}, None if after is IntentState.DOUBT else at
+        moved = update_rows(connection, table.intent, before, state=after, settled_at=settled_at, **columns)
+        require(moved, f"intent {intent.tag} is no longer {intent.state}")
 
     def _chunk_event(self, connection: Connection, move: str, chunk: ChunkRow, at: datetime, **columns: object) -> None:
         self._event(
@@ -356,12 +340,11 @@ class SubmitMoves(SnapshotMoves):
             "counts": json.dumps(seen.counts),
             "seen_at": at,
         }
-        done = connection.execute(update(table.batch).where(table.batch.c.id == seen.id).values(**values))
-        if done.rowcount == 0:
-            connection.execute(insert(table.batch).values(id=seen.id, **values))
+        if not update_rows(connection, table.batch, {"id": seen.id}, **values):
+            insert_row(connection, table.batch, id=seen.id, **values)
 
     def _chunk(self, connection: Connection, chunk_id: int) -> ChunkRow:
-        return ChunkRow.of(connection.execute(select(table.chunk).where(table.chunk.c.id == chunk_id)).mappings().one())
+        return ChunkRow.of(rows_where(connection, table.chunk, id=chunk_id).one())
 
     def _chunk_of(self, connection: Connection, intent: IntentRow) -> ChunkRow:
         return self._chunk(connection, intent.chunk_id)
