@@ -20,10 +20,12 @@ from claude_pipeline.errors import DatasetInvalid, LedgerDamaged
 from claude_pipeline.page_cache import let_go
 from claude_pipeline.parquet_file import (
     PIECE_ROWS,
+    begun,
     compression_for,
     compression_of,
     footer_sha256,
     in_pieces,
+    options_for,
 )
 from claude_pipeline.progress import told
 
@@ -85,17 +87,18 @@ def _is_worth_it(full: Records, schema: pa.Schema) -> bool:
 def _write_difference(
     path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], place: str, scratch: Path, walk: _Walk
 ) -> Written:
-    with _writer(path, schema, compression_of(walk.before.metadata), place) as writer:
-        for group in row_groups(walk.own(), schema):
+    first, groups = begun(row_groups(walk.own(), schema), schema)
+    with _writer(path, first, compression_of(walk.before.metadata), place) as writer:
+        for group in groups:
             writer.write_table(group, row_group_size=len(group))
         full = walk.full.path
         difference = Difference(full.name, footer_sha256(full), walk.seen, walk.rows())
         writer.add_key_value_metadata(difference.metadata())
     if walk.left is None:
         return Written(walk.seen, len(difference.rows))
-    begun = scratch / "begun.parquet"
-    shutil.move(path, begun)
-    with Records(begun, full=full) as seen:
+    cut_off = scratch / "cut-off.parquet"
+    shutil.move(path, cut_off)
+    with Records(cut_off, full=full) as seen:
         again = (batch for group in range(len(seen.spans)) for batch in seen.batches(group, rows=PIECE_ROWS))
         return Written(_write_all(path, schema, itertools.chain(again, walk.left), place))
 
@@ -166,11 +169,10 @@ class _Walk:
 
 
 def _write_all(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], place: str) -> int:
-    groups = row_groups(batches, schema)
-    first = next(groups, schema.empty_table())
+    first, groups = begun(row_groups(batches, schema), schema)
     records = 0
-    with _writer(path, schema, compression_for(first), place) as writer:
-        for group in itertools.chain([first] if len(first) else [], groups):
+    with _writer(path, first, compression_for(first), place) as writer:
+        for group in groups:
             writer.write_table(group, row_group_size=len(group))
             let_go(path)
             records += len(group)
@@ -178,11 +180,9 @@ def _write_all(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch],
     return records
 
 
-def _writer(path: Path, schema: pa.Schema, compression: str, place: str) -> pq.ParquetWriter:
+def _writer(path: Path, first: pa.Table, compression: str, place: str) -> pq.ParquetWriter:
     try:
-        return pq.ParquetWriter(
-            path, schema, compression=compression, write_page_checksum=True, use_dictionary=schema.names[1:]
-        )
+        return pq.ParquetWriter(path, first.schema, **options_for(first, compression))
     except pa.ArrowException as error:
         raise DatasetInvalid(f"a column's type cannot be kept ({error}); cast it to text", place=place) from None
 

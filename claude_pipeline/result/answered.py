@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.dataset import Records
-from claude_pipeline.parquet_file import compression_of
+from claude_pipeline.parquet_file import begun, compression_of, options_for
 from claude_pipeline.result.schema import merged_schema
 
 
@@ -30,10 +30,11 @@ def write_answered(attempts: pa.Table, snapshot: Path, snapshot_id: str, output:
     answered = attempts.filter(pc.equal(attempts.column("outcome"), "succeeded"))
     with Records(snapshot) as opened:
         schema = merged_schema(opened.schema, output)
-        compression = compression_of(opened.metadata)
-        with pq.ParquetWriter(path, schema, compression=compression, write_page_checksum=True) as writer:
-            for records, results in _walk(opened, answered):
-                writer.write_table(_joined(records, results, snapshot_id, schema), row_group_size=len(records))
+        joined = (_joined(records, results, snapshot_id, schema) for records, results in _walk(opened, answered))
+        first, merged = begun(joined, schema)
+        with pq.ParquetWriter(path, schema, **options_for(first, compression_of(opened.metadata))) as writer:
+            for rows in merged:
+                writer.write_table(rows, row_group_size=len(rows))
     return int(answered.num_rows)
 
 

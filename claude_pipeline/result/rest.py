@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from claude_pipeline.dataset import Records
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.page_cache import let_go
-from claude_pipeline.parquet_file import PIECE_ROWS, compression_of
+from claude_pipeline.parquet_file import PIECE_ROWS, compression_of, options_for
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.outcome import Outcomes
 from claude_pipeline.result.place import MergeInput
@@ -62,11 +62,11 @@ def _write(found: Outcomes, merge: MergeInput, path: Path) -> Counter[str]:
             results = found.before(span.first + span.rows)
             if not results:
                 continue
-            if writer is None:
-                options = {"compression": compression_of(snapshot.metadata), "write_page_checksum": True}
-                writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
             pieces = list(snapshot.batches(group, rows=PIECE_ROWS))
             merged = pa.concat_tables([_joined(pieces, span.first, r, merge.snapshot_id, schema) for r in results])
+            if writer is None:
+                options = options_for(merged, compression_of(snapshot.metadata))
+                writer = stack.enter_context(pq.ParquetWriter(path, schema, **options))
             writer.write_table(merged, row_group_size=len(merged))
             let_go(path)
             for counted in pc.value_counts(merged.column("outcome")).to_pylist():

@@ -16,7 +16,7 @@ from claude_pipeline.errors import CatalogMissing, LedgerDamaged, in_short, quot
 from claude_pipeline.home import sha256_of, written
 from claude_pipeline.lane.api_error import verdict_of
 from claude_pipeline.ledger import ChunkRow, Collected, Part, SnapshotRow, Spend
-from claude_pipeline.parquet_file import read_parquet
+from claude_pipeline.parquet_file import options_for, read_parquet
 from claude_pipeline.result import (
     AskedFacts,
     OutputReader,
@@ -126,7 +126,7 @@ def _write(desk: Desk, workload: Workload, snapshot: SnapshotRow, chunk: ChunkRo
     """The attempts, and the merged rows of those that succeeded; under a cascade the merge decides which those are."""
     attempts = desk.home.results(chunk.workload, chunk.snapshot, f"{chunk.key}.parquet")
     with written(attempts) as temporary:
-        pq.write_table(parsed.table, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(parsed.table, temporary, **options_for(parsed.table, "zstd"))
         parts = [_part(desk, chunk, "attempts", attempts, chunk.requests, sha256=sha256_of(temporary))]
     cascade = None if snapshot.plan_path is None else cascade_of(desk.path(snapshot.plan_path))
     if not parsed.outcomes["succeeded"] or cascade is not None:

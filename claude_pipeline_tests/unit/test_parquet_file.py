@@ -15,11 +15,14 @@ from claude_pipeline.parquet_file import (
     PIECE_ROWS,
     SAMPLE_BYTES,
     SNAPPY,
+    begun,
     compression_for,
     compression_of,
     footer_sha256,
     in_pieces,
     open_parquet,
+    options_for,
+    repeating,
 )
 
 CHANCE = random.Random(5)
@@ -126,3 +129,68 @@ def test_what_is_no_parquet_file_has_no_footer(tmp_path: Path, text: bytes) -> N
     path.write_bytes(text)
     with pytest.raises(OSError, match="is no Parquet file"):
         footer_sha256(path)
+
+
+WORDS = [["open", "closed"][number % 2] for number in range(900)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "paths"),
+    [
+        pytest.param(WORDS, pa.string(), ["value"], id="words"),
+        pytest.param(HEX, pa.string(), [], id="all different"),
+        pytest.param(HEX[:450] * 2, pa.string(), ["value"], id="each twice"),
+        pytest.param([*HEX[:451], *HEX[:449]], pa.string(), [], id="nearly each twice"),
+        pytest.param([None, *[5] * 899], pa.int64(), ["value"], id="nulls count"),
+        pytest.param([*range(900)], pa.int64(), [], id="numbers"),
+        pytest.param([None] * 900, pa.null(), ["value"], id="of no type"),
+        pytest.param([[word, word] for word in WORDS], pa.list_(pa.string()), ["value.list.element"], id="lists"),
+        pytest.param([[word, word[::-1]] for word in HEX], pa.list_(pa.string()), [], id="lists of noise"),
+        pytest.param([[word] * 2 for word in WORDS], pa.list_(pa.string(), 2), ["value.list.element"], id="pairs"),
+        pytest.param(
+            [{"a": noise, "b": [word]} for noise, word in zip(HEX, WORDS, strict=True)],
+            pa.struct({"a": pa.string(), "b": pa.list_(pa.string())}),
+            ["value.b.list.element"],
+            id="structs",
+        ),
+        pytest.param(
+            [[("key", noise)] for noise in HEX], pa.map_(pa.string(), pa.string()), ["value.key_value.key"], id="maps"
+        ),
+    ],
+)
+def test_what_repeats_has_a_dictionary(
+    values: list[object], kind: pa.DataType, paths: list[str], tmp_path: Path
+) -> None:
+    rows = pa.table({"value": pa.array(values, kind)})
+    assert repeating(rows) == paths
+    path = tmp_path / "rows.parquet"
+    pq.write_table(rows, path, **options_for(rows, NONE))
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert [column.path_in_schema for column in columns if column.has_dictionary_page] == paths
+    with open_parquet(path) as file:
+        assert file.read().column("value").to_pylist() == rows.column("value").to_pylist()
+
+
+def test_the_first_thousand_are_asked() -> None:
+    assert repeating(pa.table({"value": [*range(1_000), *[7] * 9_000]})) == []
+    assert repeating(pa.table({"value": [*[7] * 1_000, *range(9_000)]})) == ["value"]
+    assert repeating(pa.table({"value": pa.chunked_array([HEX[:9], WORDS[:9], WORDS])})) == ["value"]
+
+
+def test_what_is_written_so_is_smaller(tmp_path: Path) -> None:
+    """Than with dictionaries of all columns, which is what Arrow does unasked."""
+    rows = pa.table({"id": HEX, "word": WORDS, "number": [*range(900)]})
+    ours, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    pq.write_table(rows, ours, **options_for(rows, NONE))
+    pq.write_table(rows, theirs, compression=NONE, write_page_checksum=True)
+    assert ours.stat().st_size < theirs.stat().st_size
+
+
+def test_row_groups_that_have_begun_are_all_there() -> None:
+    groups = [pa.table({"number": [number]}) for number in range(3)]
+    first, every = begun(iter(groups), groups[0].schema)
+    assert first is groups[0]
+    assert [*every] == groups
+    first, every = begun(iter(()), groups[0].schema)
+    assert (len(first), first.schema, [*every]) == (0, groups[0].schema, [])
