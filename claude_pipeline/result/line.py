@@ -26,11 +26,6 @@ class CacheCreation(msgspec.Struct, gc=False):
 
     ephemeral_1h_input_tokens: _Count | None = None
 
-    @property
-    def hour_tokens(self) -> int:
-        """Those that live for an hour."""
-        return self.ephemeral_1h_input_tokens or 0
-
 
 class Reported(msgspec.Struct, gc=False):
     """An answer's tokens as the API reports them; None where it sent no count."""

@@ -97,9 +97,8 @@ class RowMaker:
         self, usages: Sequence[Reported], tokens: Mapping[str, pa.Array], models: Sequence[str], moments: pa.Array
     ) -> pa.Array:
         """In USD; null where nobody can tell: unknown is not free."""
-        hour = np.array(
-            [0 if (made := usage.cache_creation) is None else made.hour_tokens for usage in usages], np.int64
-        )
+        creations = [usage.cache_creation for usage in usages]
+        hour = np.array([0 if made is None else made.ephemeral_1h_input_tokens or 0 for made in creations], np.int64)
         fresh, out, writes, reads = map(_numbers, tokens.values())
         is_priced = _is_told(tokens["input_tokens"]) & _is_told(tokens["output_tokens"]) & (hour <= writes)
         if Unsound in set(map(type, usages)):

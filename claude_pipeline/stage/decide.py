@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
+from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import create_current
 from claude_pipeline.workload import Workload
 
 MEMORY_MB = 256  # what a million questions take; of more of them the rest is spilled
+DISTINCT_ROWS_MAX = 4_000_000  # of which the beginnings take 32 MB
+FINGERPRINT_BYTES = 32
 HISTORY_TIMES = 3  # as many attempts as questions, from which on they are looked through for those that matter
 
 
@@ -66,9 +70,9 @@ def decide(
         duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
         questions = pq.read_metadata(plan).num_rows
         few = sum(part.rows for part in attempts) > HISTORY_TIMES * questions
-        duck.execute(
-            f"CREATE TEMP TABLE choice AS {choice_query([query for query in told if query is not None], few=few)}"
-        )
+        known = [query for query in told if query is not None]
+        query = ALL_ASKED if not known and are_distinct(plan) else choice_query(known, few=few)
+        duck.execute(f"CREATE TEMP TABLE choice AS {query}")
         counted = {how: (questions, records) for how, questions, records in duck.sql(
             "SELECT how, count(*), sum(records)::BIGINT FROM choice GROUP BY how").fetchall()}  # fmt: skip
         asked = counted.get("ask", (0, 0))[0] + counted.get("asked", (0, 0))[0]
@@ -83,6 +87,30 @@ def decide(
         waits_on = sorted({c.snapshot for c in away}) if counts.awaited else []
         by_model = duck.sql("SELECT model, count(*) FROM choice WHERE how = 'ask' GROUP BY model").fetchall()
         yield Decision(duck, counts, dict(by_model), waits_on)
+
+
+def are_distinct(plan: Path, *, most: int = DISTINCT_ROWS_MAX) -> bool:
+    """Whether surely no two questions of a plan are the same: no two fingerprints begin alike. False of a large one, whose
+    beginnings would not fit in little memory.
+
+    A tenth of the time of an aggregation, which takes 1.3 us a question (2026-11-28).
+    """
+    with open_parquet(plan) as file:
+        count = file.metadata.num_rows
+        if count > most:
+            return False
+        starts, end = np.empty(count, np.uint64), 0
+        for batch in file.iter_batches(columns=["fingerprint"]):
+            valid = batch.column(0).drop_null()
+            if not len(valid):
+                continue
+            numbers = np.frombuffer(valid.buffers()[1], np.uint64).reshape(-1, FINGERPRINT_BYTES // 8)
+            own = numbers[valid.offset : valid.offset + len(valid), 0]
+            starts[end : end + len(own)] = own
+            end += len(own)
+    starts = starts[:end]
+    starts.sort()
+    return bool((starts[1:] != starts[:-1]).all())
 
 
 def choice_query(told: Sequence[str], *, few: bool) -> str:
@@ -110,6 +138,7 @@ def choice_query(told: Sequence[str], *, few: bool) -> str:
             FROM ({union}) GROUP BY fingerprint HAVING count(row) > 0)"""
 
 
+ALL_ASKED = "SELECT row, 1::UINTEGER AS records, model::model AS model, 'ask' AS how FROM current"
 _NOTHING = """NULL::BLOB AS fingerprint, false AS is_whole, 0::BIGINT AS cut, 0::BIGINT AS own_cut, false AS is_own,
     false AS is_away"""
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.duckdb_pool import leased
-from claude_pipeline.stage.decide import answers_query, asked_query, choice_query
+from claude_pipeline.stage.decide import ALL_ASKED, answers_query, are_distinct, asked_query, choice_query
 
 HERE, BEFORE = "2026-11-22.1", "2026-11-21.1"
 WANTED = 64  # tokens
@@ -110,3 +110,54 @@ def test_a_million_questions_and_their_answers_take_little_memory(
     plan = plan.append_column("model", pa.repeat("claude-haiku-5-5", MANY))
 
     assert ask(duck, plan, [answers_query([attempts], HERE)]) == [("reused", MANY, MANY, 0)]
+
+
+def planned(path: Path, prints: Sequence[bytes | None], *, rows_per_group: int = 3) -> Path:
+    pq.write_table(pa.table({"fingerprint": pa.array(prints, pa.binary(32))}), path, row_group_size=rows_per_group)
+    return path
+
+
+def print_of(start: int, rest: int = 0) -> bytes:
+    return start.to_bytes(8, "little") + rest.to_bytes(24, "little")
+
+
+@pytest.mark.parametrize(
+    ("prints", "distinct"),
+    [
+        pytest.param([print_of(number) for number in range(10)], True, id="each another"),
+        pytest.param([print_of(number % 9) for number in range(10)], False, id="two the same"),
+        pytest.param([print_of(7, number) for number in range(2)], False, id="two that begin alike"),
+        pytest.param([print_of(number, 5) for number in range(4)], True, id="that end alike"),
+        pytest.param([None, print_of(0), None, None, None, print_of(1), None], True, id="some rejected"),
+        pytest.param([None, print_of(0), None, None, None, print_of(0), None], False, id="the same, some rejected"),
+        pytest.param([None] * 5, True, id="all rejected"),
+        pytest.param([], True, id="none"),
+    ],
+)
+def test_questions_are_distinct_where_no_two_begin_alike(
+    prints: list[bytes | None], distinct: bool, tmp_path: Path
+) -> None:
+    plan = planned(tmp_path / "plan.parquet", prints)
+    assert are_distinct(plan) is distinct
+    assert are_distinct(plan, most=len(prints)) is distinct
+    assert not are_distinct(plan, most=len(prints) - 1)
+
+
+def test_distinct_questions_of_which_nothing_is_known_are_all_asked(duck: duckdb.DuckDBPyConnection) -> None:
+    """As the query says that looks for what is known, column by column."""
+    plan = pa.table(
+        {"row": [4, 0, 9], "fingerprint": [print_of(number) for number in range(3)], "model": ["a", "b", "a"]}
+    )
+    assert ask(duck, plan, []) == [("ask", 3, 3, 0)]
+    columns = "row, records, model, how"
+    quick, thorough = (
+        duck.sql(f"SELECT {columns} FROM ({query}) ORDER BY row").arrow().read_all()
+        for query in (ALL_ASKED, choice_query([], few=False))
+    )
+    assert quick.schema == thorough.schema
+    assert quick.to_pylist() == thorough.to_pylist()
+    assert [tuple(row.values()) for row in quick.to_pylist()] == [
+        (0, 1, "b", "ask"),
+        (4, 1, "a", "ask"),
+        (9, 1, "a", "ask"),
+    ]
