@@ -1,5 +1,6 @@
 """Result rows: their columns, how raw lines become them, and how they meet the records again."""
 
+from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, columns_of, prints_of
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.measure import Measure
@@ -21,6 +22,7 @@ from claude_pipeline.result.schema import (
 
 __all__ = [
     "PAID_PERHAPS",
+    "AnswerIndex",
     "AskedFacts",
     "FailedChunk",
     "Measure",
@@ -28,14 +30,17 @@ __all__ = [
     "OutputReader",
     "Parsed",
     "answered_where",
+    "are_distinct",
     "attempts_schema",
     "check_names",
+    "columns_of",
     "comments_of",
     "good_where",
     "merged_schema",
     "output_fields",
     "own_names",
     "parse_results",
+    "prints_of",
     "write_answered",
     "write_rest",
 ]

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from claude_pipeline.parquet_file import open_parquet
+from claude_pipeline.result.answer_index import AnswerIndex, Mask, answered_rows
 from claude_pipeline.result.gather import gathered
 from claude_pipeline.result.level import PAID
-from claude_pipeline.result.place import MINE, MergeInput, places_query, unanswered_query
+from claude_pipeline.result.place import DUPLICATE, MINE, REUSE, MergeInput, places_query, unanswered_query
 from claude_pipeline.result.schema import AFTER_OUTPUT
 
 ROWS_PER_READ = 50_000  # of a query's answer
@@ -44,14 +46,39 @@ class Outcomes:
         return [results for results in found if len(results)]
 
     def _all_answered(self) -> Iterator[pa.Table]:
-        for row in range(0, pq.read_metadata(self._merge.plan).num_rows, self._rows):
-            places = self._places(row, row + self._rows)
+        for places in self._all_places():
             known = places.filter(places.column("place").is_valid())
             self._without += len(places) - len(known)
             at, first = known.column("place").to_numpy(), 0
             for answers in gathered(at, self._files, self._wanted, self._scratch):
                 yield _answered(known.slice(first, len(answers)), answers)
                 first += len(answers)
+
+    def _all_places(self) -> Iterator[pa.Table]:
+        """Columns row, place, whose, as `places_query` has them, and in its order."""
+        count = pq.read_metadata(self._merge.plan).num_rows
+        if not self._merge.cascade:
+            is_own = answered_rows(self._merge.own_attempts, count)
+            if is_own.all():
+                return
+            index = AnswerIndex.read(self._files, self._merge.snapshot_id)
+            if index is not None:
+                yield from self._looked_up(index, is_own)
+                return
+        for row in range(0, count, self._rows):
+            yield self._places(row, row + self._rows)
+
+    def _looked_up(self, index: AnswerIndex, is_own: Mask) -> Iterator[pa.Table]:
+        with open_parquet(self._merge.plan) as plan:
+            for batch in plan.iter_batches(self._rows, columns=["row", "fingerprint"], use_threads=False):
+                left = batch.filter(pa.array(~is_own[batch.column("row").to_numpy()]))
+                if not len(left):
+                    continue
+                rows = left.column("row").to_numpy()
+                at = index.of_each(left.column("fingerprint"), rows)
+                is_mine = index.is_here[at] & (index.rows[at] == rows)
+                whose = np.where(is_mine, MINE, np.where(index.is_here[at], DUPLICATE, REUSE)).astype(np.int8)
+                yield pa.table({"row": rows, "place": pa.array(index.places[at], mask=at < 0), "whose": whose})
 
     def _places(self, first: int, end: int) -> pa.Table:
         pa.default_memory_pool().release_unused()  # of the texts that came before; and what DuckDB holds goes before more come

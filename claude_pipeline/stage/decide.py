@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.parquet_file import open_parquet
+from claude_pipeline.result import AnswerIndex, are_distinct, columns_of, prints_of
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.stage.question import create_current
+from claude_pipeline.stage.question import cascade_of, create_current
 from claude_pipeline.workload import Workload
 
 MEMORY_MB = 256  # what a million questions take; of more of them the rest is spilled
-DISTINCT_ROWS_MAX = 4_000_000  # of which the beginnings take 32 MB
-FINGERPRINT_BYTES = 32
+QUESTIONS_MAX = 2_000_000  # that are looked up in memory, as many answers beside them
 HISTORY_TIMES = 3  # as many attempts as questions, from which on they are looked through for those that matter
 
 
@@ -62,17 +60,18 @@ def decide(
         attempts = desk.ledger.parts(
             workload.name, kinds=["attempts"], snapshot=None if workload.reuse else snapshot_id or ""
         )
-        told = [
-            answers_query([desk.path(part.path) for part in attempts], snapshot_id or ""),
-            asked_query("is_own", [desk.path(chunk.index_path) for chunk in own]),
-            asked_query("is_away", [desk.path(chunk.index_path) for chunk in away]),
-        ]
-        duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
-        questions = pq.read_metadata(plan).num_rows
-        few = sum(part.rows for part in attempts) > HISTORY_TIMES * questions
-        known = [query for query in told if query is not None]
-        query = ALL_ASKED if not known and are_distinct(plan) else choice_query(known, few=few)
-        duck.execute(f"CREATE TEMP TABLE choice AS {query}")
+        files = [desk.path(part.path) for part in attempts]
+        is_simple = not own and not away and (cascade_of(plan) is None or not files)
+        unanswered = unanswered_rows(plan, files) if is_simple else None
+        if unanswered is not None:
+            _create_simple_choice(duck, unanswered)
+        else:
+            told = [
+                answers_query(files, snapshot_id or ""),
+                asked_query("is_own", [desk.path(chunk.index_path) for chunk in own]),
+                asked_query("is_away", [desk.path(chunk.index_path) for chunk in away]),
+            ]
+            _create_choice(duck, told, few=sum(part.rows for part in attempts) > HISTORY_TIMES * _rows_of(plan))
         counted = {how: (questions, records) for how, questions, records in duck.sql(
             "SELECT how, count(*), sum(records)::BIGINT FROM choice GROUP BY how").fetchall()}  # fmt: skip
         asked = counted.get("ask", (0, 0))[0] + counted.get("asked", (0, 0))[0]
@@ -89,28 +88,53 @@ def decide(
         yield Decision(duck, counts, dict(by_model), waits_on)
 
 
-def are_distinct(plan: Path, *, most: int = DISTINCT_ROWS_MAX) -> bool:
-    """Whether surely no two questions of a plan are the same: no two fingerprints begin alike. False of a large one, whose
-    beginnings would not fit in little memory.
+def _create_simple_choice(duck: Any, unanswered: pa.Table) -> None:
+    """Where each question has one record, and those without an answer are known."""
+    _create_models(duck)
+    duck.register("unanswered", unanswered)
+    how = "CASE WHEN row IN (SELECT row FROM unanswered) THEN 'ask' ELSE 'reused' END AS how"
+    duck.execute(
+        f"CREATE TEMP TABLE choice AS SELECT row, 1::UINTEGER AS records, model::model AS model, {how} FROM current"
+    )
+    duck.unregister("unanswered")
 
-    A tenth of the time of an aggregation, which takes 1.3 us a question (2026-11-28).
+
+def _create_choice(duck: Any, told: Sequence[str | None], *, few: bool) -> None:
+    _create_models(duck)
+    duck.execute(f"CREATE TEMP TABLE choice AS {choice_query([query for query in told if query is not None], few=few)}")
+
+
+def _create_models(duck: Any) -> None:
+    duck.execute("CREATE TYPE model AS ENUM (SELECT DISTINCT model FROM current)")  # a byte, in millions of rows
+
+
+def _rows_of(plan: Path) -> int:
+    return int(pq.read_metadata(plan).num_rows)
+
+
+def unanswered_rows(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIONS_MAX) -> pa.Table | None:
+    """The rows of a plan whose questions have no answer in these attempts. None where that does not tell what is asked: a
+    question stands in the plan twice, perhaps, or was answered twice, or cut; or there are too many to be held.
+
+    Raises:
+        LedgerDamaged: a file cannot be read; says which.
     """
-    with open_parquet(plan) as file:
-        count = file.metadata.num_rows
-        if count > most:
-            return False
-        starts, end = np.empty(count, np.uint64), 0
-        for batch in file.iter_batches(columns=["fingerprint"]):
-            valid = batch.column(0).drop_null()
-            if not len(valid):
-                continue
-            numbers = np.frombuffer(valid.buffers()[1], np.uint64).reshape(-1, FINGERPRINT_BYTES // 8)
-            own = numbers[valid.offset : valid.offset + len(valid), 0]
-            starts[end : end + len(own)] = own
-            end += len(own)
-    starts = starts[:end]
-    starts.sort()
-    return bool((starts[1:] != starts[:-1]).all())
+    if _rows_of(plan) > most:
+        return None
+    planned = columns_of(plan, ["row", "fingerprint"])
+    fingerprints = planned.column("fingerprint")
+    if fingerprints.null_count:  # rejected
+        planned = planned.filter(fingerprints.is_valid())
+        fingerprints = planned.column("fingerprint")
+    if not are_distinct(prints_of(fingerprints)):
+        return None
+    rows = planned.select(["row"])
+    if not attempts:
+        return rows
+    index = AnswerIndex.read(attempts, "", most=most)
+    return (
+        None if index is None else rows.filter(pa.array(index.of_each(fingerprints, rows.column("row").to_numpy()) < 0))
+    )
 
 
 def choice_query(told: Sequence[str], *, few: bool) -> str:
@@ -138,7 +162,6 @@ def choice_query(told: Sequence[str], *, few: bool) -> str:
             FROM ({union}) GROUP BY fingerprint HAVING count(row) > 0)"""
 
 
-ALL_ASKED = "SELECT row, 1::UINTEGER AS records, model::model AS model, 'ask' AS how FROM current"
 _NOTHING = """NULL::BLOB AS fingerprint, false AS is_whole, 0::BIGINT AS cut, 0::BIGINT AS own_cut, false AS is_own,
     false AS is_away"""
 

@@ -103,14 +103,17 @@ def merge_of_reused(folder: Path, output: Sequence[pa.Field] = ()) -> MergeInput
 
 
 class RestCase:
-    """Builds the files of one merge into a folder."""
+    """Builds the files of one merge into a folder. `once`: no question has two answers, and none was cut."""
 
-    def __init__(self, seed: int, folder: Path, *, cascade: bool = False, records: int | None = None) -> None:
+    def __init__(
+        self, seed: int, folder: Path, *, cascade: bool = False, records: int | None = None, once: bool = False
+    ) -> None:
         self.chance, self.folder, self.cascade = random.Random(seed), folder, cascade
         folder.mkdir(parents=True, exist_ok=True)
         self.records = self.chance.choice([0, 1, 7, 40, 90]) if records is None else records
         self.output = [field for field in OUTPUT if self.chance.random() < 0.6]
         self.moments = 0
+        self.once, self.answered = once, set[int]()
         self.questions = max(1, self.records * self.chance.choice([1, 2, 3]) // 2)  # fewer than records: duplicates
 
     def merge(self) -> MergeInput:
@@ -208,6 +211,10 @@ class RestCase:
         chance = self.chance
         self.moments += 1
         outcome = chance.choices(["succeeded", "errored", "canceled", "expired"], [6, 2, 1, 1])[0]
+        if self.once and outcome == "succeeded" and question in self.answered:
+            outcome = "expired"
+        if outcome == "succeeded":
+            self.answered.add(question)
         values: dict[str, Any] = {
             "snapshot": snapshot, "chunk": name, "position": position, "row": row, "fingerprint": fingerprint(question),
             "custom_id": f"{name}-{position}", "verdict": "retry", "max_tokens": chance.choice([None, 64, 64, 128]),
@@ -223,7 +230,9 @@ class RestCase:
         values |= {
             "answer": chance.choice([None, "", f"answer {name} {position} 東京"]),
             "answer_source": values["lane"],
-            "stop_reason": chance.choice(["end_turn", "end_turn", "max_tokens", "refusal", None]),
+            "stop_reason": chance.choice(
+                ["end_turn", "end_turn", "refusal", None, *(["max_tokens"] * (not self.once))]
+            ),
             "cost_usd": chance.choice([None, chance.randrange(10**6) / 1e10]),
         }
         return values | {field.name: self.value(field.type) for field in self.output}

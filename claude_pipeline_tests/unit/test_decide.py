@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.duckdb_pool import leased
-from claude_pipeline.stage.decide import ALL_ASKED, answers_query, are_distinct, asked_query, choice_query
+from claude_pipeline.errors import LedgerDamaged
+from claude_pipeline.stage.decide import QUESTIONS_MAX, answers_query, asked_query, choice_query, unanswered_rows
 
 HERE, BEFORE = "2026-11-22.1", "2026-11-21.1"
 WANTED = 64  # tokens
@@ -112,52 +113,94 @@ def test_a_million_questions_and_their_answers_take_little_memory(
     assert ask(duck, plan, [answers_query([attempts], HERE)]) == [("reused", MANY, MANY, 0)]
 
 
-def planned(path: Path, prints: Sequence[bytes | None], *, rows_per_group: int = 3) -> Path:
-    pq.write_table(pa.table({"fingerprint": pa.array(prints, pa.binary(32))}), path, row_group_size=rows_per_group)
-    return path
-
-
 def print_of(start: int, rest: int = 0) -> bytes:
     return start.to_bytes(8, "little") + rest.to_bytes(24, "little")
 
 
+def planned(path: Path, prints: Sequence[bytes | None]) -> Path:
+    rows = pa.table({"row": range(len(prints)), "fingerprint": pa.array(prints, pa.binary(32))})
+    pq.write_table(rows, path, row_group_size=3)
+    return path
+
+
+def attempted(folder: Path, number: int, answers: Sequence[Mapping[str, Any]]) -> Path:
+    path = folder / f"attempts-{number}.parquet"
+    rows = [{"row": row, **answer} for row, answer in enumerate(answers)]
+    pq.write_table(pa.Table.from_pylist(rows, ATTEMPTS.append(pa.field("row", pa.int64()))), path)
+    return path
+
+
 @pytest.mark.parametrize(
-    ("prints", "distinct"),
+    ("prints", "rows"),
     [
-        pytest.param([print_of(number) for number in range(10)], True, id="each another"),
-        pytest.param([print_of(number % 9) for number in range(10)], False, id="two the same"),
-        pytest.param([print_of(7, number) for number in range(2)], False, id="two that begin alike"),
-        pytest.param([print_of(number, 5) for number in range(4)], True, id="that end alike"),
-        pytest.param([None, print_of(0), None, None, None, print_of(1), None], True, id="some rejected"),
-        pytest.param([None, print_of(0), None, None, None, print_of(0), None], False, id="the same, some rejected"),
-        pytest.param([None] * 5, True, id="all rejected"),
-        pytest.param([], True, id="none"),
+        pytest.param([print_of(number) for number in range(10)], [*range(10)], id="each another"),
+        pytest.param([print_of(number % 9) for number in range(10)], None, id="two the same"),
+        pytest.param([print_of(7, number) for number in range(2)], None, id="two that begin alike"),
+        pytest.param([print_of(number, 5) for number in range(4)], [*range(4)], id="that end alike"),
+        pytest.param([None, print_of(0), None, None, None, print_of(1), None], [1, 5], id="some rejected"),
+        pytest.param([None, print_of(0), None, None, None, print_of(0), None], None, id="the same, some rejected"),
+        pytest.param([None] * 5, [], id="all rejected"),
+        pytest.param([], [], id="none"),
     ],
 )
-def test_questions_are_distinct_where_no_two_begin_alike(
-    prints: list[bytes | None], distinct: bool, tmp_path: Path
+def test_distinct_questions_that_were_never_asked_have_no_answer(
+    prints: list[bytes | None], rows: list[int] | None, tmp_path: Path
 ) -> None:
     plan = planned(tmp_path / "plan.parquet", prints)
-    assert are_distinct(plan) is distinct
-    assert are_distinct(plan, most=len(prints)) is distinct
-    assert not are_distinct(plan, most=len(prints) - 1)
+    for most in (QUESTIONS_MAX, len(prints)):
+        found = unanswered_rows(plan, [], most=most)
+        assert (None if found is None else found.column("row").to_pylist()) == rows
+    assert unanswered_rows(plan, [], most=len(prints) - 1) is None
 
 
-def test_distinct_questions_of_which_nothing_is_known_are_all_asked(duck: duckdb.DuckDBPyConnection) -> None:
-    """As the query says that looks for what is known, column by column."""
-    plan = pa.table(
-        {"row": [4, 0, 9], "fingerprint": [print_of(number) for number in range(3)], "model": ["a", "b", "a"]}
-    )
-    assert ask(duck, plan, []) == [("ask", 3, 3, 0)]
-    columns = "row, records, model, how"
-    quick, thorough = (
-        duck.sql(f"SELECT {columns} FROM ({query}) ORDER BY row").arrow().read_all()
-        for query in (ALL_ASKED, choice_query([], few=False))
-    )
-    assert quick.schema == thorough.schema
-    assert quick.to_pylist() == thorough.to_pylist()
-    assert [tuple(row.values()) for row in quick.to_pylist()] == [
-        (0, 1, "b", "ask"),
-        (4, 1, "a", "ask"),
-        (9, 1, "a", "ask"),
-    ]
+QUESTION = [print_of(number, 3) for number in range(6)]
+ONCE: list[Any] = [
+    pytest.param([answer(fingerprint=QUESTION[1]), answer(fingerprint=QUESTION[4])], [0, 2, 3, 5], id="two answered"),
+    pytest.param([answer(fingerprint=print_of(1, 4))], [0, 1, 2, 3, 4, 5], id="another that begins alike"),
+    pytest.param([answer(fingerprint=print_of(99))], [0, 1, 2, 3, 4, 5], id="another"),
+    pytest.param([answer(fingerprint=QUESTION[1], outcome="errored")], [0, 1, 2, 3, 4, 5], id="failed"),
+    pytest.param(
+        [answer(fingerprint=QUESTION[1], outcome="errored"), answer(fingerprint=QUESTION[1])], [0, 2, 3, 4, 5],
+        id="failed, then answered",
+    ),
+    pytest.param([answer(fingerprint=question) for question in QUESTION], [], id="all"),
+    pytest.param([answer(fingerprint=QUESTION[1]), answer(fingerprint=QUESTION[1])], None, id="answered twice"),
+    pytest.param([answer(fingerprint=QUESTION[1], **CUT)], None, id="cut"),
+    pytest.param([answer(fingerprint=print_of(99), **CUT)], None, id="another was cut"),
+    pytest.param([answer(fingerprint=QUESTION[1], outcome="errored", **CUT)], [0, 1, 2, 3, 4, 5], id="failed and cut"),
+    pytest.param([answer(fingerprint=QUESTION[2], stop_reason=None)], [0, 1, 3, 4, 5], id="ended nobody knows how"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answers", "rows"), ONCE)
+@pytest.mark.parametrize("files", [1, 2])
+def test_what_was_answered_once_is_found_in_memory(
+    duck: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    answers: list[Mapping[str, Any]],
+    rows: list[int] | None,
+    files: int,
+) -> None:
+    """And the query says the same."""
+    paths = [attempted(tmp_path, number, answers[number::files]) for number in range(files)]
+    plan = planned(tmp_path / "plan.parquet", QUESTION)
+    found = unanswered_rows(plan, paths)
+    assert (None if found is None else found.column("row").to_pylist()) == rows
+    if rows is not None:
+        current = pq.read_table(plan).append_column("model", pa.array(["a"] * len(QUESTION)))
+        counted = {how: questions for how, questions, *_ in ask(duck, current, [answers_query(paths, HERE)])}
+        assert counted == {how: n for how, n in (("ask", len(rows)), ("reused", len(QUESTION) - len(rows))) if n}
+
+
+def test_more_answers_than_are_held_are_not_looked_up_in_memory(tmp_path: Path) -> None:
+    paths = [attempted(tmp_path, number, [answer(fingerprint=print_of(number + 50))]) for number in range(3)]
+    plan = planned(tmp_path / "plan.parquet", QUESTION[:2])
+    assert unanswered_rows(plan, paths, most=2) is None
+    assert unanswered_rows(plan, paths, most=3) is not None
+
+
+def test_a_damaged_file_of_answers_is_named(tmp_path: Path) -> None:
+    path = attempted(tmp_path, 7, [answer()])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LedgerDamaged, match=r"attempts-7\.parquet cannot be read"):
+        unanswered_rows(planned(tmp_path / "plan.parquet", QUESTION), [path])

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.result import MergeInput, comments_of, merged_schema, write_rest
+from claude_pipeline.result import AnswerIndex, MergeInput, comments_of, merged_schema, write_rest
 from claude_pipeline.sql import identifier
 from claude_pipeline_tests.unit.rest_case import RestCase, reused
 from claude_pipeline_tests.unit.rest_oracle import oracle_rows
@@ -75,6 +75,19 @@ def test_the_rest_is_what_one_join_of_everything_says(tmp_path: Path, seed: int,
         assert _rows(rows) == _rows(wanted)
         assert outcomes == Counter(row["outcome"] or "pending" for row in wanted)
         assert list(folder.glob("scratch/*")) == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_was_answered_once_is_looked_up_and_the_rest_is_the_same(tmp_path: Path, seed: int) -> None:
+    """Own answers, duplicates, reuse, failures and rejections, without a join."""
+    merge = RestCase(seed, tmp_path, once=True, records=[0, 7, 40, 90][seed % 4]).merge()
+    wanted = oracle_rows(merge, tmp_path)
+    assert AnswerIndex.read([*merge.own_attempts, *merge.other_attempts], merge.snapshot_id) is not None
+
+    rows, outcomes = _written(merge, tmp_path, rows_per_pass=[7, 1_000][seed % 2])
+
+    assert _rows(rows) == _rows(wanted)
+    assert outcomes == Counter(row["outcome"] or "pending" for row in wanted)
 
 
 def test_a_snapshot_whose_records_all_were_answered_has_no_rest(tmp_path: Path) -> None:
