@@ -173,7 +173,19 @@ def test_ids_that_stand_twice_are_refused_wherever_they_come_from(desk: Desk, ni
     night(0, records())
     with pytest.raises(DuplicateIds, match=r"'n5' occurs 2 times \(notes.jsonl, line 6 and notes.jsonl, line 1,201\)"):
         night(1, [*records(), note(5, "new")])
+    with pytest.raises(
+        DuplicateIds, match=r"'n9999' occurs 2 times \(notes.jsonl, line 1,201 and notes.jsonl, line 1,202\)"
+    ):
+        night(1, [*records(), note(9_999, "new"), note(9_999, "newer")])
     assert len(desk.ledger.snapshots("notes")) == 1
+
+
+def test_records_may_change_their_places_with_their_ids(desk: Desk, night: Night) -> None:
+    """And an id may go to another record: what had it is no longer there."""
+    night(0, records())
+    first, second, third, *others = records()
+    found = night(1, [second, first, {**third, "id": "n9999"}, *others[:-1], {**others[-1], "id": third["id"]}])
+    assert own_rows(desk, found) == 4
 
 
 CHANGES = pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.dataset import columns_of, record_batches
-from claude_pipeline.dataset.identity import FEW_BYTES, FEW_IDS, content_ids
+from claude_pipeline.dataset.identity import FEW_BYTES, FEW_IDS, IDS_PER_BATCH, are_new, content_ids
 from claude_pipeline.errors import DatasetInvalid, DuplicateIds
 from claude_pipeline_tests.dataset_factory import records_of, snapshot_of
 
@@ -135,6 +136,54 @@ def test_of_few_many_and_wide_ids_each_may_stand_once(tmp_path: Path, records: i
     pq.write_table(pa.table({"id": [*ids[:-1], ids[7]]}), tmp_path / "x.parquet")
     with pytest.raises(DuplicateIds, match=rf"'7x*' occurs 2 times .*{records:,}"):
         snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id")
+
+
+MANY = [f"{number:09d}" for number in range(FEW_IDS + 25_000)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "repeated"),
+    [
+        pytest.param(MANY, None, id="ascending"),
+        pytest.param([*MANY[:-1], MANY[-2]], MANY[-2], id="the last twice"),
+        pytest.param([MANY[0], *MANY[:-1]], MANY[0], id="the first twice"),
+        pytest.param([*MANY[:IDS_PER_BATCH], *MANY[IDS_PER_BATCH - 1 :]], MANY[IDS_PER_BATCH - 1], id="across pieces"),
+        pytest.param([*MANY[1:], MANY[0]], None, id="the least last"),
+        pytest.param([*MANY, MANY[60_000]], MANY[60_000], id="one from before"),
+        pytest.param([*MANY[:9], "", *MANY[10:]], "missing", id="none"),
+        pytest.param([*MANY, "\uffff", "\U00010000"], None, id="as bytes they ascend"),
+    ],
+)
+def test_many_ids_may_stand_once_in_any_order(tmp_path: Path, ids: list[str], repeated: str | None) -> None:
+    pq.write_table(pa.table({"id": ids}), tmp_path / "x.parquet")
+    if repeated is None:
+        assert snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id").records == len(ids)
+        return
+    wanted = "1 record has no id" if repeated == "missing" else f"'{repeated}' occurs 2 times"
+    with pytest.raises(DatasetInvalid, match=wanted):
+        snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id")
+
+
+@pytest.mark.parametrize(
+    ("own", "every", "are"),
+    [
+        pytest.param(["x", "y"], [["a", "x"], ["y", "b"]], True, id="each once"),
+        pytest.param(["x", "x"], [["a", "x"], ["x", "b"]], False, id="one twice among themselves"),
+        pytest.param(["x", "y"], [["x", "x"], ["y", "b"]], False, id="one beside another record's"),
+        pytest.param([], [["a"], []], True, id="none"),
+    ],
+)
+def test_own_ids_are_new_where_each_stands_once_among_all(own: list[str], every: list[list[str]], are: bool) -> None:
+    assert are_new(pa.array(own, pa.string()), [pa.array(ids, pa.string()) for ids in every]) is are
+
+
+def test_many_own_ids_are_left_to_the_database() -> None:
+    def unread() -> Iterator[pa.Array]:
+        raise AssertionError
+        yield
+
+    assert not are_new(pa.array(MANY[: FEW_IDS + 1]), unread())
+    assert not are_new(pa.array(["x" * (FEW_BYTES + 1)]), unread())
 
 
 def test_ids_of_a_type_that_names_nothing_are_refused(tmp_path: Path) -> None:
