@@ -50,9 +50,15 @@ class Outcomes:
             known = places.filter(places.column("place").is_valid())
             self._without += len(places) - len(known)
             at, first = known.column("place").to_numpy(), 0
-            for answers in gathered(at, self._files, self._wanted, self._scratch):
-                yield _answered(known.slice(first, len(answers)), answers)
+            for answers in gathered(at, self._files, self._wanted_of(known), self._scratch):
+                yield _answered(known.slice(first, len(answers)), answers, self._wanted)
                 first += len(answers)
+
+    def _wanted_of(self, known: pa.Table) -> pa.Schema:
+        """Without what was paid, where nothing was paid for these very records."""
+        if pc.any(pc.equal(known.column("whose"), MINE)).as_py():
+            return self._wanted
+        return pa.schema([field for field in self._wanted if field.name not in PAID])
 
     def _all_places(self) -> Iterator[pa.Table]:
         """Columns row, place, whose, as `places_query` has them, and in its order."""
@@ -91,8 +97,8 @@ class Outcomes:
             yield from _read(duck, unanswered_query(duck, self._merge, self._files))
 
 
-def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
-    """The answers as results of the records at whose rows they are wanted."""
+def _answered(places: pa.Table, answers: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """The answers as results of the records at whose rows they are wanted; 0 where what was paid is not among them."""
     whose = places.column("whose")
     mine = pc.equal(whose, MINE)
     count = len(answers)
@@ -100,14 +106,16 @@ def _answered(places: pa.Table, answers: pa.Table) -> pa.Table:
         "row": places.column("row"),
         "outcome": pa.repeat("succeeded", count),
     }
-    columns |= {name: answers.column(name) for name in answers.schema.names}
+    for field in wanted:
+        is_there = field.name in answers.schema.names
+        columns[field.name] = answers.column(field.name) if is_there else pa.repeat(pa.scalar(0, field.type), count)
     columns["answer_source"] = pc.if_else(
         mine, columns["answer_source"], pc.take(pa.array(_SOURCES, pa.string()), whose)
     )
     for name in PAID:  # for this very record, not what the answer cost where it was asked
         if name in places.schema.names:
             columns[name] = places.column(name)
-        else:
+        elif name in answers.schema.names:
             paid = columns[name]
             columns[name] = pc.if_else(mine, paid, pa.scalar(0, paid.type))
     return pa.table(columns)
