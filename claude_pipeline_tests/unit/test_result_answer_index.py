@@ -1,0 +1,74 @@
+"""Answers are found by the fingerprints of their questions, all of which counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, prints_of
+
+PRINTS = [bytes([number]) * 32 for number in range(1, 7)]
+
+
+def index_of(rows: list[int]) -> AnswerIndex:
+    """Of the answers to PRINTS, whose records stood in these rows."""
+    count = len(rows)
+    column = pa.array(PRINTS[:count], pa.binary(32))
+    return AnswerIndex(prints_of(column), np.arange(count) + 100, np.array(rows, np.int64), np.zeros(count, np.bool_))
+
+
+def found(index: AnswerIndex, prints: list[bytes | None], rows: list[int] | None = None) -> list[int]:
+    column = pa.array(prints, pa.binary(32))
+    return index.of_each(column, np.array(rows if rows is not None else range(len(prints)), np.int64)).tolist()
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 2, 1, 0], [90, 80, 70, 60], [0, 0, 0, 0], [10**12, 1, 0, 7]])
+def test_an_answer_is_found_wherever_its_record_stood(rows: list[int]) -> None:
+    index = index_of(rows)
+    assert found(index, PRINTS[:4]) == [0, 1, 2, 3]
+    assert found(index, PRINTS[3::-1]) == [3, 2, 1, 0]
+    assert found(index, [PRINTS[5], PRINTS[2], PRINTS[2], PRINTS[4]], [5, 8, 9, 40]) == [-1, 2, 2, -1]
+    assert [index.places[at] for at in found(index, [PRINTS[3], PRINTS[0]])] == [103, 100]
+
+
+def test_a_record_without_a_question_has_no_answer_and_moves_no_other() -> None:
+    index = index_of([1, 3, 4])
+    assert found(index, [None, PRINTS[0], None, PRINTS[1], PRINTS[2], None]) == [-1, 0, -1, 1, 2, -1]
+    assert found(index, [None, None]) == [-1, -1]
+    assert found(index, []) == []
+
+
+@pytest.mark.parametrize("place", range(32))
+@pytest.mark.parametrize("row", [0, 9], ids=["the same row", "another row"])
+def test_each_byte_of_a_fingerprint_counts(place: int, row: int) -> None:
+    other = bytearray(PRINTS[0])
+    other[place] ^= 1
+    assert found(index_of([row]), [bytes(other)]) == [-1]
+
+
+def test_without_answers_nothing_is_found() -> None:
+    index = index_of([])
+    assert found(index, [PRINTS[0], bytes(32)]) == [-1, -1]
+    assert (index.rows.tolist(), index.is_here.tolist()) == ([-1], [False])
+
+
+def test_what_stands_for_no_answer_is_that_of_no_record() -> None:
+    """Whatever a row says, and whatever a question's fingerprint is."""
+    index = index_of([4, 5])
+    (at,) = found(index, [bytes(32)], [4])
+    assert (at, index.rows[at], bool(index.is_here[at])) == (-1, -1, False)
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_a_part_of_a_column_is_read_where_it_begins(first: int) -> None:
+    column = pa.array(PRINTS, pa.binary(32)).slice(first, 2)
+    for some in (column, pa.chunked_array([column]), pa.chunked_array([column.slice(0, 1), column.slice(1)])):
+        assert [row.tobytes() for row in prints_of(some)] == PRINTS[first : first + 2]
+
+
+def test_questions_are_distinct_where_no_two_begin_alike() -> None:
+    assert are_distinct(prints_of(pa.array(PRINTS, pa.binary(32))))
+    assert not are_distinct(prints_of(pa.array([*PRINTS, PRINTS[0]], pa.binary(32))))
+    assert not are_distinct(prints_of(pa.array([*PRINTS, PRINTS[0][:8] + bytes(24)], pa.binary(32))))
+    assert are_distinct(prints_of(pa.array([], pa.binary(32))))
