@@ -18,7 +18,7 @@ import pytest
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.result import AnswerIndex, MergeInput, comments_of, merged_schema, write_rest
 from claude_pipeline.sql import identifier
-from claude_pipeline_tests.unit.rest_case import RestCase, reused
+from claude_pipeline_tests.unit.rest_case import NIGHT, RestCase, reused
 from claude_pipeline_tests.unit.rest_oracle import oracle_rows
 
 RATIO_MAX = 1.5
@@ -88,6 +88,13 @@ def test_what_was_answered_once_is_looked_up_and_the_rest_is_the_same(tmp_path: 
 
     assert _rows(rows) == _rows(wanted)
     assert outcomes == Counter(row["outcome"] or "pending" for row in wanted)
+
+
+def test_an_answer_from_before_costs_nothing_though_its_record_stands_where_it_stood(tmp_path: Path) -> None:
+    rows, _ = _written(reused(tmp_path, 30), tmp_path)
+
+    assert {(row["answer_source"], row["cost_usd"], row["input_tokens"]) for row in rows} == {("reuse", 0.0, 0)}
+    assert {(row["stop_reason"], row["answered_at"]) for row in rows} == {("end_turn", NIGHT)}
 
 
 def test_a_snapshot_whose_records_all_were_answered_has_no_rest(tmp_path: Path) -> None:
