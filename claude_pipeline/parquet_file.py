@@ -106,7 +106,7 @@ def _leaves(array: pa.Array, path: str) -> Iterator[tuple[str, pa.Array]]:
     elif pa.types.is_map(kind):
         yield from _leaves(array.keys, f"{path}.key_value.key")
         yield from _leaves(array.items, f"{path}.key_value.value")
-    elif pa.types.is_nested(kind):
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         yield from _leaves(array.flatten(), f"{path}.list.element")
     else:
         yield path, array

@@ -27,6 +27,7 @@ from claude_pipeline.sql import file_literal, literal
 
 DIGEST_CHARACTERS = 32
 FEW_IDS, FEW_BYTES = 50_000, 8_000_000  # of ids that are compared in memory
+FEW_OWN_IDS = 10_000  # of which a table is made for each batch of all ids
 IDS_PER_BATCH = 10_000
 _MEMORY_MB = 128  # millions of ids spill into scratch at hardly any cost
 _SHOWN_CHARACTERS = 80
@@ -138,21 +139,28 @@ def check_unique(snapshot: Path, column: str, *, place: str, place_of: PlaceOf, 
 def _are_unique(snapshot: Path) -> bool:
     """Whether surely each id stands once, seen without a database: they ascend, or are few. False: not looked at."""
     with pq.ParquetFile(snapshot) as file:
-        facts = file.metadata
-        count: int = facts.num_rows
-        size = sum(facts.row_group(group).column(0).total_uncompressed_size for group in range(facts.num_row_groups))
-        if count > FEW_IDS or size > FEW_BYTES:
+        if not _are_few(file.metadata, FEW_IDS):
             return _ascend(batch.column(0) for batch in file.iter_batches(IDS_PER_BATCH, columns=[RECORD_ID]))
-        return len(file.read([RECORD_ID]).column(0).unique()) == count
+        return bool(len(file.read([RECORD_ID]).column(0).unique()) == file.metadata.num_rows)
 
 
-def are_new(own: pa.Array, every: Iterable[pa.Array]) -> bool:
-    """Whether surely each of some ids stands once among all, of which the others are known to be unique; False of many own
-    ones: not looked at."""
-    if len(own) > FEW_IDS or own.nbytes > FEW_BYTES or len(own.unique()) < len(own):
+def are_new(snapshot: Path, every: Callable[[], Iterable[pa.Array]]) -> bool:
+    """Whether surely each id of a differential snapshot's file stands once among all ids of the snapshot, of which the others
+    are known to be unique. False of many own ones: not looked at."""
+    with pq.ParquetFile(snapshot) as file:
+        if not _are_few(file.metadata, FEW_OWN_IDS):
+            return False
+        own = file.read([RECORD_ID]).column(0).combine_chunks()
+    if len(own.unique()) < len(own):
         return False
-    found = sum(pc.sum(pc.is_in(ids, value_set=own)).as_py() or 0 for ids in every)
+    found = sum(pc.sum(pc.is_in(ids, value_set=own)).as_py() or 0 for ids in every())
     return bool(found == len(own))
+
+
+def _are_few(facts: pq.FileMetaData, most: int) -> bool:
+    """Of the ids, which have no dictionary: their sizes add up to that of their column."""
+    size = sum(facts.row_group(group).column(0).total_uncompressed_size for group in range(facts.num_row_groups))
+    return bool(facts.num_rows <= most and size <= FEW_BYTES)
 
 
 def _ascend(columns: Iterator[pa.Array]) -> bool:

@@ -137,10 +137,11 @@ def _write(table: Table, workload: Workload, path: Path, scratch: Path, full: Fu
         pairs = identity.content_ids(table.batches, table.schema)
     batches: Iterator[pa.RecordBatch] = (_with_id(ids, batch, schema) for ids, batch in pairs)
     kept = write_records(path, schema, batches, place=table.place, scratch=scratch, full=full)
-    is_full = kept.own is None or full is None
-    if column is not None and full is not None and not is_full and _own_are_new(path, full):
-        return kept
-    ids = path if is_full or full is None else _ids_of(path, full, scratch)
+    ids = path
+    if kept.own is not None and full is not None:
+        if column is not None and identity.are_new(path, lambda: _all_ids(path, full)):
+            return kept
+        ids = _ids_of(path, full, scratch)
     if column is not None:
         identity.check_unique(ids, column, place=table.place, place_of=table.origin.place_of, scratch=scratch)
         return kept
@@ -155,17 +156,14 @@ def _write(table: Table, workload: Workload, path: Path, scratch: Path, full: Fu
     return kept
 
 
-def _own_are_new(path: Path, full: Full) -> bool:
-    """Whether surely no record of a differential snapshot has the id of another one: those of the full one have not."""
-    with pq.ParquetFile(path) as file:
-        own = file.read([RECORD_ID]).column(0).combine_chunks()
-    return identity.are_new(own, (batch.column(0) for batch in _batches_of(path, full, [RECORD_ID])))
+def _all_ids(path: Path, full: Full) -> Iterator[pa.Array]:
+    return (batch.column(0) for batch in _batches_of(path, full, [RECORD_ID]))
 
 
 def _ids_of(path: Path, full: Full, scratch: Path) -> Path:
     """A file of all ids of a differential snapshot."""
     ids = scratch / "ids.parquet"
-    with pq.ParquetWriter(ids, pa.schema([(RECORD_ID, pa.string())])) as writer:
+    with pq.ParquetWriter(ids, pa.schema([(RECORD_ID, pa.string())]), use_dictionary=False) as writer:
         for batch in _batches_of(path, full, [RECORD_ID]):
             writer.write_batch(batch)
     return ids

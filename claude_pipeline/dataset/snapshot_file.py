@@ -25,7 +25,6 @@ from claude_pipeline.parquet_file import (
     compression_of,
     footer_sha256,
     in_pieces,
-    options_for,
 )
 from claude_pipeline.progress import told
 
@@ -87,9 +86,8 @@ def _is_worth_it(full: Records, schema: pa.Schema) -> bool:
 def _write_difference(
     path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], place: str, scratch: Path, walk: _Walk
 ) -> Written:
-    first, groups = begun(row_groups(walk.own(), schema), schema)
-    with _writer(path, first, compression_of(walk.before.metadata), place) as writer:
-        for group in groups:
+    with _writer(path, schema, compression_of(walk.before.metadata), place) as writer:
+        for group in row_groups(walk.own(), schema):
             writer.write_table(group, row_group_size=len(group))
         full = walk.full.path
         difference = Difference(full.name, footer_sha256(full), walk.seen, walk.rows())
@@ -171,7 +169,7 @@ class _Walk:
 def _write_all(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], place: str) -> int:
     first, groups = begun(row_groups(batches, schema), schema)
     records = 0
-    with _writer(path, first, compression_for(first), place) as writer:
+    with _writer(path, schema, compression_for(first), place) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=len(group))
             let_go(path)
@@ -180,9 +178,13 @@ def _write_all(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch],
     return records
 
 
-def _writer(path: Path, first: pa.Table, compression: str, place: str) -> pq.ParquetWriter:
+def _writer(path: Path, schema: pa.Schema, compression: str, place: str) -> pq.ParquetWriter:
+    # All but the ids may have a dictionary, whatever they hold: the same records are the same bytes in each version of this
+    # package, and with `reuse: false` those of another digest would be asked again.
     try:
-        return pq.ParquetWriter(path, first.schema, **options_for(first, compression))
+        return pq.ParquetWriter(
+            path, schema, compression=compression, write_page_checksum=True, use_dictionary=schema.names[1:]
+        )
     except pa.ArrowException as error:
         raise DatasetInvalid(f"a column's type cannot be kept ({error}); cast it to text", place=place) from None
 

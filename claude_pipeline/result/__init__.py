@@ -1,6 +1,6 @@
 """Result rows: their columns, how raw lines become them, and how they meet the records again."""
 
-from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, columns_of, prints_of
+from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, opened, prints_of
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.measure import Measure
@@ -33,10 +33,10 @@ __all__ = [
     "are_distinct",
     "attempts_schema",
     "check_names",
-    "columns_of",
     "comments_of",
     "good_where",
     "merged_schema",
+    "opened",
     "output_fields",
     "own_names",
     "parse_results",

@@ -21,8 +21,9 @@ from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.parquet_file import open_parquet
 from claude_pipeline.result.place import ROW_BITS
 
-ATTEMPTS_MAX = 2_000_000  # that are held: 49 bytes each, and as much again while they are read
+ATTEMPTS_MAX = 1_500_000  # that are held, 49 bytes each
 _WORDS = 4  # of 8 bytes, of a fingerprint
+_PRINT = pa.binary(32)
 _COLUMNS = ["fingerprint", "outcome", "snapshot", "row", "stop_reason"]
 
 Numbers = npt.NDArray[np.int64]
@@ -48,19 +49,26 @@ class AnswerIndex:
         Raises:
             LedgerDamaged: a file cannot be read; says which.
         """
-        if sum(map(_count, files)) > most:
-            return None
-        prints, places, rows, is_here = [np.empty((0, _WORDS), np.uint64)], [_NONE], [_NONE], [np.empty(0, np.bool_)]
+        count = 0
+        for path in files:
+            count += _count(path)
+            if count > most:
+                return None
+        prints, is_here = np.empty((count, _WORDS), np.uint64), np.empty(count, np.bool_)
+        places, rows = np.empty(count, np.int64), np.empty(count, np.int64)
+        end = 0
         for number, path in enumerate(files):
             read = _answers(path)
             if read is None:
                 return None
             answers, found = read
-            prints.append(prints_of(answers.column("fingerprint")))
-            places.append((number << ROW_BITS) | found)
-            rows.append(answers.column("row").to_numpy())
-            is_here.append(pc.equal(answers.column("snapshot"), snapshot_id).to_numpy())
-        index = cls(np.concatenate(prints), np.concatenate(places), np.concatenate(rows), np.concatenate(is_here))
+            own = slice(end, end + len(answers))
+            end = own.stop
+            prints[own] = prints_of(answers.column("fingerprint"))
+            places[own] = (number << ROW_BITS) | found
+            rows[own] = answers.column("row").to_numpy()
+            is_here[own] = pc.equal(answers.column("snapshot"), snapshot_id).to_numpy()
+        index = cls(prints[:end], places[:end], rows[:end], is_here[:end])
         return index if are_distinct(index._prints) else None
 
     def of_each(self, fingerprints: pa.Array | pa.ChunkedArray, rows: Numbers) -> Numbers:
@@ -114,7 +122,7 @@ def answered_rows(attempts: Sequence[Path], count: int) -> Mask:
     """Which of a snapshot's `count` records have an answer of their own in these attempts. Raises LedgerDamaged."""
     is_answered = np.zeros(count, np.bool_)
     for path in attempts:
-        read = columns_of(path, ["row", "outcome"])
+        read = _columns(path, ["row", "outcome"])
         is_answered[read.filter(pc.equal(read.column("outcome"), "succeeded")).column("row").to_numpy()] = True
     return is_answered
 
@@ -127,7 +135,7 @@ def are_distinct(prints: Prints) -> bool:
 
 def _answers(path: Path) -> tuple[pa.Table, Numbers] | None:
     """The answers of a file, and their rows in it; None where one was cut, or the file is of an older version."""
-    attempts = columns_of(path, _COLUMNS)
+    attempts = _columns(path, _COLUMNS)
     if len(attempts.schema) < len(_COLUMNS):
         return None
     is_answer = pc.equal(attempts.column("outcome"), "succeeded")
@@ -137,10 +145,20 @@ def _answers(path: Path) -> tuple[pa.Table, Numbers] | None:
     return answers, np.flatnonzero(is_answer.to_numpy())
 
 
-def columns_of(path: Path, columns: Sequence[str]) -> pa.Table:
+def _columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Those of the columns that a file has, checked. Raises LedgerDamaged."""
-    with _named(path), open_parquet(path) as file:
+    with opened(path) as file:
         return file.read(columns=list(columns), use_threads=False)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A file with fingerprints, whose pages are checked as they are read. Raises LedgerDamaged, then as well."""
+    with _named(path), open_parquet(path) as file:
+        kind = file.schema_arrow.field("fingerprint").type
+        if kind != _PRINT:
+            raise ValueError(f"its fingerprints are {kind}")
+        yield file
 
 
 def _count(path: Path) -> int:
@@ -150,10 +168,10 @@ def _count(path: Path) -> int:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Raises LedgerDamaged where the file cannot be read."""
+    """Raises LedgerDamaged where the file cannot be read, or not as what was written."""
     try:
         yield
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise LedgerDamaged(f"{path} cannot be read ({error}); restore it from a backup") from error
 
 

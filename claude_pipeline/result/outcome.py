@@ -10,10 +10,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from claude_pipeline.parquet_file import open_parquet
-from claude_pipeline.result.answer_index import AnswerIndex, Mask, answered_rows
+from claude_pipeline.result.answer_index import AnswerIndex, Mask, answered_rows, opened
 from claude_pipeline.result.gather import gathered
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.place import DUPLICATE, MINE, REUSE, MergeInput, places_query, unanswered_query
@@ -62,7 +60,8 @@ class Outcomes:
 
     def _all_places(self) -> Iterator[pa.Table]:
         """Columns row, place, whose, as `places_query` has them, and in its order."""
-        count = pq.read_metadata(self._merge.plan).num_rows
+        with opened(self._merge.plan) as plan:
+            count = plan.metadata.num_rows
         if not self._merge.cascade:
             is_own = answered_rows(self._merge.own_attempts, count)
             if is_own.all():
@@ -75,7 +74,7 @@ class Outcomes:
             yield self._places(row, row + self._rows)
 
     def _looked_up(self, index: AnswerIndex, is_own: Mask) -> Iterator[pa.Table]:
-        with open_parquet(self._merge.plan) as plan:
+        with opened(self._merge.plan) as plan:
             for batch in plan.iter_batches(self._rows, columns=["row", "fingerprint"], use_threads=False):
                 left = batch.filter(pa.array(~is_own[batch.column("row").to_numpy()]))
                 if not len(left):

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import AnswerIndex, are_distinct, columns_of, prints_of
+from claude_pipeline.result import AnswerIndex, are_distinct, opened, prints_of
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import cascade_of, create_current
 from claude_pipeline.workload import Workload
 
 MEMORY_MB = 256  # what a million questions take; of more of them the rest is spilled
-QUESTIONS_MAX = 2_000_000  # that are looked up in memory, as many answers beside them
+QUESTIONS_MAX = 1_500_000  # that are looked up in memory, as many answers beside them
 HISTORY_TIMES = 3  # as many attempts as questions, from which on they are looked through for those that matter
 
 
@@ -119,16 +119,17 @@ def unanswered_rows(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIO
     Raises:
         LedgerDamaged: a file cannot be read; says which.
     """
-    if _rows_of(plan) > most:
-        return None
-    planned = columns_of(plan, ["row", "fingerprint"])
+    with opened(plan) as file:
+        if file.metadata.num_rows > most:
+            return None
+        planned = file.read(columns=["row", "fingerprint"], use_threads=False)
     fingerprints = planned.column("fingerprint")
     if fingerprints.null_count:  # rejected
         planned = planned.filter(fingerprints.is_valid())
-        fingerprints = planned.column("fingerprint")
+    rows, fingerprints = planned.select(["row"]), planned.column("fingerprint").combine_chunks()
+    del planned
     if not are_distinct(prints_of(fingerprints)):
         return None
-    rows = planned.select(["row"])
     if not attempts:
         return rows
     index = AnswerIndex.read(attempts, "", most=most)

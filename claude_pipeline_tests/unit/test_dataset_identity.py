@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.dataset import columns_of, record_batches
-from claude_pipeline.dataset.identity import FEW_BYTES, FEW_IDS, IDS_PER_BATCH, are_new, content_ids
+from claude_pipeline.dataset.identity import FEW_BYTES, FEW_IDS, FEW_OWN_IDS, IDS_PER_BATCH, are_new, content_ids
 from claude_pipeline.errors import DatasetInvalid, DuplicateIds
 from claude_pipeline_tests.dataset_factory import records_of, snapshot_of
 
@@ -164,6 +163,12 @@ def test_many_ids_may_stand_once_in_any_order(tmp_path: Path, ids: list[str], re
         snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet", id="id")
 
 
+def own_file(folder: Path, ids: list[str]) -> Path:
+    path = folder / "own.parquet"
+    pq.write_table(pa.table({"record_id": pa.array(ids, pa.string())}), path, use_dictionary=False)
+    return path
+
+
 @pytest.mark.parametrize(
     ("own", "every", "are"),
     [
@@ -173,17 +178,23 @@ def test_many_ids_may_stand_once_in_any_order(tmp_path: Path, ids: list[str], re
         pytest.param([], [["a"], []], True, id="none"),
     ],
 )
-def test_own_ids_are_new_where_each_stands_once_among_all(own: list[str], every: list[list[str]], are: bool) -> None:
-    assert are_new(pa.array(own, pa.string()), [pa.array(ids, pa.string()) for ids in every]) is are
+def test_own_ids_are_new_where_each_stands_once_among_all(
+    tmp_path: Path, own: list[str], every: list[list[str]], are: bool
+) -> None:
+    assert are_new(own_file(tmp_path, own), lambda: [pa.array(ids, pa.string()) for ids in every]) is are
 
 
-def test_many_own_ids_are_left_to_the_database() -> None:
-    def unread() -> Iterator[pa.Array]:
+@pytest.mark.parametrize("own", [MANY[: FEW_OWN_IDS + 1], ["x" * (FEW_BYTES + 1)]], ids=["many", "wide"])
+def test_many_own_ids_are_left_to_the_database_and_not_read(tmp_path: Path, own: list[str]) -> None:
+    path = own_file(tmp_path, own)
+    with pq.ParquetFile(path) as file:
+        footer = file.metadata
+    path.write_bytes(bytes(footer.row_group(0).total_byte_size) + path.read_bytes()[-footer.serialized_size - 8 :])
+
+    def unread() -> list[pa.Array]:
         raise AssertionError
-        yield
 
-    assert not are_new(pa.array(MANY[: FEW_IDS + 1]), unread())
-    assert not are_new(pa.array(["x" * (FEW_BYTES + 1)]), unread())
+    assert not are_new(path, unread)
 
 
 def test_ids_of_a_type_that_names_nothing_are_refused(tmp_path: Path) -> None:

@@ -121,6 +121,14 @@ def test_a_text_that_is_no_utf_8_is_the_fault_of_its_record_alone(tmp_path: Path
     assert snapshot.origin.place_of(2) == "2.parquet, record 2"
 
 
+def test_text_that_becomes_bytes_is_looked_at_as_text(tmp_path: Path) -> None:
+    """Of two files with a column of one name, of which one holds bytes."""
+    pq.write_table(pa.table({"text": _as_text([b"good", b"\xff"])}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"text": pa.array([b"\xff"], pa.binary())}), tmp_path / "2.parquet")
+    snapshot = snapshot_of(tmp_path, path=f"{tmp_path}/*.parquet")
+    assert snapshot.origin.faults == {1: ("bad_unicode", "column text is not UTF-8 (byte 0xFF at 1)")}
+
+
 def test_a_flipped_bit_in_a_snapshot_is_noticed(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [f"text {number}" for number in range(5_000)]}), tmp_path / "x.parquet")
     snapshot = snapshot_of(tmp_path, path=f"{tmp_path}/x.parquet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,15 @@ def print_of(start: int, rest: int = 0) -> bytes:
 
 def planned(path: Path, prints: Sequence[bytes | None]) -> Path:
     rows = pa.table({"row": range(len(prints)), "fingerprint": pa.array(prints, pa.binary(32))})
-    pq.write_table(rows, path, row_group_size=3)
+    pq.write_table(rows, path, row_group_size=3, use_dictionary=False, compression="none", write_page_checksum=True)
     return path
 
 
 def attempted(folder: Path, number: int, answers: Sequence[Mapping[str, Any]]) -> Path:
     path = folder / f"attempts-{number}.parquet"
     rows = [{"row": row, **answer} for row, answer in enumerate(answers)]
-    pq.write_table(pa.Table.from_pylist(rows, ATTEMPTS.append(pa.field("row", pa.int64()))), path)
+    table = pa.Table.from_pylist(rows, ATTEMPTS.append(pa.field("row", pa.int64())))
+    pq.write_table(table, path, use_dictionary=False, compression="none", write_page_checksum=True)
     return path
 
 
@@ -199,8 +200,37 @@ def test_more_answers_than_are_held_are_not_looked_up_in_memory(tmp_path: Path) 
     assert unanswered_rows(plan, paths, most=3) is not None
 
 
-def test_a_damaged_file_of_answers_is_named(tmp_path: Path) -> None:
-    path = attempted(tmp_path, 7, [answer()])
+def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(LedgerDamaged, match=r"attempts-7\.parquet cannot be read"):
-        unanswered_rows(planned(tmp_path / "plan.parquet", QUESTION), [path])
+
+
+def flipped(path: Path) -> None:
+    """In a page of fingerprints."""
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(QUESTION[1]) + 20] ^= 1
+    path.write_bytes(whole)
+
+
+def narrowed(path: Path) -> None:
+    """Each fingerprint is shorter than one is."""
+    table = pq.read_table(path)
+    short = pa.array([print[:31] for print in table.column("fingerprint").to_pylist()], pa.binary(31))
+    pq.write_table(table.set_column(table.schema.get_field_index("fingerprint"), "fingerprint", short), path)
+
+
+@pytest.mark.parametrize("damage", [cut_off, flipped, narrowed])
+@pytest.mark.parametrize("which", ["plan", "attempts-7"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None], which: str) -> None:
+    plan = planned(tmp_path / "plan.parquet", QUESTION)
+    path = attempted(tmp_path, 7, [answer(fingerprint=question) for question in QUESTION])
+    damage(tmp_path / f"{which}.parquet")
+    with pytest.raises(LedgerDamaged, match=rf"{which}\.parquet cannot be read"):
+        unanswered_rows(plan, [path])
+
+
+def test_attempts_of_an_older_version_are_left_to_the_query(tmp_path: Path) -> None:
+    path = attempted(tmp_path, 7, [answer(fingerprint=QUESTION[1])])
+    plan = planned(tmp_path / "plan.parquet", QUESTION)
+    assert unanswered_rows(plan, [path]) is not None
+    pq.write_table(pq.read_table(path).drop_columns("stop_reason"), path)
+    assert unanswered_rows(plan, [path]) is None

@@ -172,6 +172,12 @@ def test_what_repeats_has_a_dictionary(
         assert file.read().column("value").to_pylist() == rows.column("value").to_pylist()
 
 
+def test_what_arrow_cannot_count_is_left_as_arrow_writes_it() -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+    encoded = pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array(["a"]))
+    assert repeating(pa.table({"union": union, "encoded": encoded})) == ["union", "encoded"]
+
+
 def test_the_first_thousand_are_asked() -> None:
     assert repeating(pa.table({"value": [*range(1_000), *[7] * 9_000]})) == []
     assert repeating(pa.table({"value": [*[7] * 1_000, *range(9_000)]})) == ["value"]

@@ -18,7 +18,7 @@ import pytest
 from claude_pipeline.errors import LedgerDamaged
 from claude_pipeline.result import AnswerIndex, MergeInput, comments_of, merged_schema, write_rest
 from claude_pipeline.sql import identifier
-from claude_pipeline_tests.unit.rest_case import NIGHT, RestCase, reused
+from claude_pipeline_tests.unit.rest_case import NIGHT, RestCase, fingerprint, reused
 from claude_pipeline_tests.unit.rest_oracle import oracle_rows
 
 RATIO_MAX = 1.5
@@ -95,6 +95,19 @@ def test_an_answer_from_before_costs_nothing_though_its_record_stands_where_it_s
 
     assert {(row["answer_source"], row["cost_usd"], row["input_tokens"]) for row in rows} == {("reuse", 0.0, 0)}
     assert {(row["stop_reason"], row["answered_at"]) for row in rows} == {("end_turn", NIGHT)}
+
+
+def test_a_plan_that_is_not_what_was_written_is_named(tmp_path: Path) -> None:
+    merge = reused(tmp_path, 30)
+    pq.write_table(
+        pq.read_table(merge.plan), merge.plan, compression="none", use_dictionary=False, write_page_checksum=True
+    )
+    whole = bytearray(merge.plan.read_bytes())
+    whole[whole.index(fingerprint(7)) + 3] ^= 1
+    merge.plan.write_bytes(whole)
+
+    with pytest.raises(LedgerDamaged, match=r"plan\.parquet cannot be read .*CRC"):
+        _written(merge, tmp_path)
 
 
 def test_a_snapshot_whose_records_all_were_answered_has_no_rest(tmp_path: Path) -> None:
