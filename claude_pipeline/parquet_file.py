@@ -82,8 +82,8 @@ def begun(groups: Iterator[pa.Table], schema: pa.Schema) -> tuple[pa.Table, Iter
 def repeating(rows: pa.Table) -> list[str]:
     """The columns whose values repeat, as their paths in a file: at most half as many values as rows, of the first thousand.
 
-    A dictionary of values that are all different is made in vain, and is larger than they are: of merged rows it took a
-    tenth of their time, of attempts a quarter (2026-11-28).
+    A dictionary of values that are all different is made in vain, and is larger than they are: of merged rows it took up
+    to a tenth of their time, of attempts a fifth (2026-11-28).
     """
     first = rows.slice(0, REPEAT_ROWS).combine_chunks()
     leaves = [leaf for name in first.schema.names for leaf in _leaves(first.column(name).combine_chunks(), name)]

@@ -1,6 +1,6 @@
 """Result rows: their columns, how raw lines become them, and how they meet the records again."""
 
-from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, opened, prints_of
+from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, fingerprint_file, prints_of
 from claude_pipeline.result.answered import write_answered
 from claude_pipeline.result.asked import AskedFacts
 from claude_pipeline.result.measure import Measure
@@ -34,9 +34,9 @@ __all__ = [
     "attempts_schema",
     "check_names",
     "comments_of",
+    "fingerprint_file",
     "good_where",
     "merged_schema",
-    "opened",
     "output_fields",
     "own_names",
     "parse_results",

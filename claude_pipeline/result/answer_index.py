@@ -147,12 +147,12 @@ def _answers(path: Path) -> tuple[pa.Table, Numbers] | None:
 
 def _columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Those of the columns that a file has, checked. Raises LedgerDamaged."""
-    with opened(path) as file:
+    with fingerprint_file(path) as file:
         return file.read(columns=list(columns), use_threads=False)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
+def fingerprint_file(path: Path) -> Iterator[pq.ParquetFile]:
     """A file with fingerprints, whose pages are checked as they are read. Raises LedgerDamaged, then as well."""
     with _named(path), open_parquet(path) as file:
         kind = file.schema_arrow.field("fingerprint").type

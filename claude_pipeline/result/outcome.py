@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from claude_pipeline.result.answer_index import AnswerIndex, Mask, answered_rows, opened
+from claude_pipeline.result.answer_index import AnswerIndex, Mask, answered_rows, fingerprint_file
 from claude_pipeline.result.gather import gathered
 from claude_pipeline.result.level import PAID
 from claude_pipeline.result.place import DUPLICATE, MINE, REUSE, MergeInput, places_query, unanswered_query
@@ -60,7 +60,7 @@ class Outcomes:
 
     def _all_places(self) -> Iterator[pa.Table]:
         """Columns row, place, whose, as `places_query` has them, and in its order."""
-        with opened(self._merge.plan) as plan:
+        with fingerprint_file(self._merge.plan) as plan:
             count = plan.metadata.num_rows
         if not self._merge.cascade:
             is_own = answered_rows(self._merge.own_attempts, count)
@@ -74,7 +74,7 @@ class Outcomes:
             yield self._places(row, row + self._rows)
 
     def _looked_up(self, index: AnswerIndex, is_own: Mask) -> Iterator[pa.Table]:
-        with opened(self._merge.plan) as plan:
+        with fingerprint_file(self._merge.plan) as plan:
             for batch in plan.iter_batches(self._rows, columns=["row", "fingerprint"], use_threads=False):
                 left = batch.filter(pa.array(~is_own[batch.column("row").to_numpy()]))
                 if not len(left):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.ledger import ChunkRow, PlanCounts, SnapshotId
 from claude_pipeline.ledger.state import ON_ITS_WAY
-from claude_pipeline.result import AnswerIndex, are_distinct, opened, prints_of
+from claude_pipeline.result import AnswerIndex, are_distinct, fingerprint_file, prints_of
 from claude_pipeline.sql import file_literal, literal
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.question import cascade_of, create_current
@@ -119,7 +119,7 @@ def unanswered_rows(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIO
     Raises:
         LedgerDamaged: a file cannot be read; says which.
     """
-    with opened(plan) as file:
+    with fingerprint_file(plan) as file:
         if file.metadata.num_rows > most:
             return None
         planned = file.read(columns=["row", "fingerprint"], use_threads=False)
