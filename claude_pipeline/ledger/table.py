@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -22,9 +23,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.event import listen
 from sqlalchemy.types import TypeDecorator
 
 from claude_pipeline.ledger.state import OWNING_INTENTS, ChunkState, IntentState, SnapshotState
@@ -226,14 +227,17 @@ intent = Table(
     Column("settled_at", Moment),
     _one_of("state", IntentState),
     ForeignKeyConstraint(["chunk_id"], ["chunk.id"]),
-    Index(
-        "intent_one_living_per_chunk",
-        "chunk_id",
-        unique=True,
-        sqlite_where=text("state IN ({})".format(", ".join(f"'{s.value}'" for s in sorted(OWNING_INTENTS)))),
-        postgresql_where=text("state IN ({})".format(", ".join(f"'{s.value}'" for s in sorted(OWNING_INTENTS)))),
-    ),
     Index("intent_by_state", "state"),
+)
+# An `Index` with a condition names each database's own, and SQLAlchemy imports them all for it: 0.05 s of each process.
+listen(
+    intent,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy does not say its types
+        "CREATE UNIQUE INDEX intent_one_living_per_chunk ON intent (chunk_id) WHERE state IN ({})".format(
+            ", ".join(f"'{s.value}'" for s in sorted(OWNING_INTENTS))
+        )
+    ),
 )
 
 batch = Table(
