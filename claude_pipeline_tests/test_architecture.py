@@ -56,10 +56,26 @@ def test_the_public_names_are_sorted_and_there() -> None:
     assert dir(claude_pipeline) == names
 
 
-@pytest.mark.parametrize("heavy", ["anthropic", "pandas", "plotly", "matplotlib"])
+@pytest.mark.parametrize("heavy", ["anthropic", "pandas", "plotly", "matplotlib", "sqlalchemy.dialects.postgresql"])
 def test_loading_the_code_location_does_not_import(heavy: str) -> None:
     code = f"import sys, claude_pipeline.definitions as d; d.defs(); sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_code_location_is_imported_without_a_search_for_garbage() -> None:
+    code = """
+import gc
+import dagster
+searches = []
+gc.callbacks.append(lambda phase, info: searches.append(phase))
+import claude_pipeline.definitions
+print(len(searches), gc.isenabled())
+"""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    # The start and the stop of the one that was due when searching began again.
+    assert found.stdout.split() in (["0", "True"], ["2", "True"])
 
 
 @pytest.mark.parametrize(

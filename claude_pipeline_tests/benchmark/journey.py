@@ -39,11 +39,14 @@ POLL_SECONDS = 0.05
 
 def run(workload_file: Path, home: Path, note: Callable[[str], None] = lambda stage: None) -> int:
     """Bring a workload to rest; returns how many records of its newest snapshot succeeded."""
-    from claude_pipeline import crash
-    from claude_pipeline.settings import Settings
-    from claude_pipeline.stage.desk import open_desk
-    from claude_pipeline.workload_file import read_workload
-    from claude_pipeline_tests import drive
+    from claude_pipeline.garbage import no_search
+
+    with no_search():  # as the command line and the code location do
+        from claude_pipeline import crash
+        from claude_pipeline.settings import Settings
+        from claude_pipeline.stage.desk import open_desk
+        from claude_pipeline.workload_file import read_workload
+        from claude_pipeline_tests import drive
 
     settings = Settings.from_environment().with_home(home)
     workload = read_workload(workload_file)
