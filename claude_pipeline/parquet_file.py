@@ -58,6 +58,22 @@ def footer_sha256(path: Path) -> str:
         return hashlib.sha256(file.read(end - start)).hexdigest()
 
 
+def only_value(file: pq.FileMetaData, name: str) -> Any | None:
+    """The one value that a column at the top has in all rows, none of which is null, as the file's footer says.
+
+    None: it has several, or the footer does not say.
+    """
+    found = set()
+    for number in range(file.num_row_groups):
+        group = file.row_group(number)
+        columns = (group.column(place) for place in range(group.num_columns))
+        facts = next((column.statistics for column in columns if column.path_in_schema == name), None)
+        if facts is None or not facts.has_min_max or not facts.has_null_count or facts.null_count:
+            return None
+        found |= {facts.min, facts.max}
+    return found.pop() if len(found) == 1 else None
+
+
 def in_pieces(table: pa.Table) -> pa.Table:
     """The same rows, each column in pieces of `PIECE_ROWS`: where the pages of a file end depends on them."""
     pieces: list[pa.RecordBatch] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.parquet_file import open_parquet
+from claude_pipeline.parquet_file import only_value, open_parquet
 from claude_pipeline.result.place import ROW_BITS
 
 ATTEMPTS_MAX = 1_500_000  # that are held, 49 bytes each
@@ -58,16 +59,15 @@ class AnswerIndex:
         places, rows = np.empty(count, np.int64), np.empty(count, np.int64)
         end = 0
         for number, path in enumerate(files):
-            read = _answers(path)
-            if read is None:
+            answers = _answers(path, snapshot_id)
+            if answers is None:
                 return None
-            answers, found = read
-            own = slice(end, end + len(answers))
+            own = slice(end, end + len(answers.places))
             end = own.stop
-            prints[own] = prints_of(answers.column("fingerprint"))
-            places[own] = (number << ROW_BITS) | found
-            rows[own] = answers.column("row").to_numpy()
-            is_here[own] = pc.equal(answers.column("snapshot"), snapshot_id).to_numpy()
+            prints[own] = prints_of(answers.asked.column("fingerprint"))
+            places[own] = (number << ROW_BITS) | answers.places
+            rows[own] = answers.asked.column("row").to_numpy()
+            is_here[own] = answers.is_here
         index = cls(prints[:end], places[:end], rows[:end], is_here[:end])
         return index if are_distinct(index._prints) else None
 
@@ -133,16 +133,37 @@ def are_distinct(prints: Prints) -> bool:
     return bool((starts[1:] != starts[:-1]).all())
 
 
-def _answers(path: Path) -> tuple[pa.Table, Numbers] | None:
-    """The answers of a file, and their rows in it; None where one was cut, or the file is of an older version."""
-    attempts = _columns(path, _COLUMNS)
-    if len(attempts.schema) < len(_COLUMNS):
-        return None
-    is_answer = pc.equal(attempts.column("outcome"), "succeeded")
-    answers = attempts if pc.all(is_answer).as_py() else attempts.filter(is_answer)
-    if pc.any(pc.equal(answers.column("stop_reason"), "max_tokens")).as_py():
-        return None
-    return answers, np.flatnonzero(is_answer.to_numpy())
+class _Answers(NamedTuple):
+    """Of one file: all of its answers, in its order."""
+
+    asked: pa.Table  # fingerprint, row
+    places: Numbers  # in the file
+    is_here: Mask
+
+
+def _answers(path: Path, snapshot_id: str) -> _Answers | None:
+    """None where an answer was cut, or the file is of an older version."""
+    with fingerprint_file(path) as file:
+        if not set(_COLUMNS) <= set(file.schema_arrow.names):
+            return None
+        asked = file.read(columns=["fingerprint", "row"], use_threads=False)
+        is_answer = _is(file, "outcome", "succeeded")
+        if (is_answer & _is(file, "stop_reason", "max_tokens")).any():
+            return None
+        is_here = _is(file, "snapshot", snapshot_id)
+    if is_answer.all():
+        return _Answers(asked, np.arange(len(asked)), is_here)
+    return _Answers(asked.filter(pa.array(is_answer)), np.flatnonzero(is_answer), is_here[is_answer])
+
+
+def _is(file: pq.ParquetFile, name: str, value: str) -> Mask:
+    """In which rows a column has this value: by the footer where all have one, as those of most files do."""
+    alone = only_value(file.metadata, name)
+    if alone is not None:
+        return np.full(file.metadata.num_rows, alone == value)
+    column = file.read(columns=[name], use_threads=False).column(name)
+    found: Mask = pc.fill_null(pc.equal(column, value), False).to_numpy()
+    return found
 
 
 def _columns(path: Path, columns: Sequence[str]) -> pa.Table:

@@ -20,6 +20,7 @@ from claude_pipeline.parquet_file import (
     compression_of,
     footer_sha256,
     in_pieces,
+    only_value,
     open_parquet,
     options_for,
     repeating,
@@ -200,3 +201,28 @@ def test_row_groups_that_have_begun_are_all_there() -> None:
     assert [*every] == groups
     first, every = begun(iter(()), groups[0].schema)
     assert (len(first), first.schema, [*every]) == (0, groups[0].schema, [])
+
+
+@pytest.mark.parametrize(
+    ("values", "only"),
+    [
+        pytest.param(["a"] * 6, "a", id="one"),
+        pytest.param([""] * 6, "", id="an empty one"),
+        pytest.param([7] * 6, 7, id="a number"),
+        pytest.param(["a"] * 5 + ["b"], None, id="another one in the last row"),
+        pytest.param(["a", "a", "b", "b", "c", "c"], None, id="one in each row group"),
+        pytest.param(["a"] * 5 + [None], None, id="a null"),
+        pytest.param([None] * 2 + ["a"] * 4, None, id="a row group of nulls"),
+        pytest.param([None] * 6, None, id="nulls"),
+        pytest.param([["a"]] * 6, None, id="nested"),
+    ],
+)
+def test_the_footer_tells_the_only_value_of_a_column(values: list[object], only: object, tmp_path: Path) -> None:
+    column = pa.array(values, pa.string()) if values[-1] is None else pa.array(values)
+    table = pa.table({"before": range(6), "value": column, "after": range(6)})
+    for statistics, told in ((True, only), (False, None)):
+        pq.write_table(table, tmp_path / "some", row_group_size=2, write_statistics=statistics)
+        assert only_value(pq.read_metadata(tmp_path / "some"), "value") == told
+    pq.write_table(table.slice(0, 0), tmp_path / "empty")
+    assert only_value(pq.read_metadata(tmp_path / "empty"), "value") is None
+    assert only_value(pq.read_metadata(tmp_path / "some"), "none of that name") is None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from claude_pipeline.result.answer_index import AnswerIndex, are_distinct, prints_of
@@ -72,3 +76,50 @@ def test_questions_are_distinct_where_no_two_begin_alike() -> None:
     assert not are_distinct(prints_of(pa.array([*PRINTS, PRINTS[0]], pa.binary(32))))
     assert not are_distinct(prints_of(pa.array([*PRINTS, PRINTS[0][:8] + bytes(24)], pa.binary(32))))
     assert are_distinct(prints_of(pa.array([], pa.binary(32))))
+
+
+HERE, BEFORE = "2026-01-02.1", "2026-01-01.1"
+OUTCOMES = {"all": ["succeeded"] * 4, "some": ["succeeded", "errored", "succeeded", "errored"], "none": ["errored"] * 4}
+ENDS = {"known": ["end_turn"] * 4, "partly": ["end_turn", None, "stop_sequence", None], "unknown": [None] * 4}
+SNAPSHOTS = {"here": [HERE] * 4, "before": [BEFORE] * 4, "both": [HERE, HERE, BEFORE, BEFORE]}
+
+
+def attempts_file(path: Path, *, group: int = 4, statistics: bool = True, **columns: list[str | None]) -> Path:
+    """Four attempts at the first questions, which stood in rows 7, 5, 3, 1."""
+    told = {"outcome": OUTCOMES["all"], "snapshot": SNAPSHOTS["before"], "stop_reason": ENDS["known"]} | columns
+    table = pa.table(
+        {"fingerprint": pa.array(PRINTS[:4], pa.binary(32)), "row": pa.array([7, 5, 3, 1], pa.int64())}
+        | {name: pa.array(values, pa.string()) for name, values in told.items()}
+    )
+    pq.write_table(table, path, row_group_size=group, write_page_checksum=True, write_statistics=statistics)
+    return path
+
+
+@pytest.mark.parametrize(("outcome", "snapshot", "end"), list(product(OUTCOMES, SNAPSHOTS, ENDS)))
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("statistics", [True, False])
+def test_answers_are_those_of_the_file_whatever_its_footer_says(
+    outcome: str, snapshot: str, end: str, group: int, statistics: bool, tmp_path: Path
+) -> None:
+    """By the footer, where all rows are alike, or by what stands in them."""
+    told = {"outcome": OUTCOMES[outcome], "snapshot": SNAPSHOTS[snapshot], "stop_reason": ENDS[end]}
+    empty = pq.ParquetFile(attempts_file(tmp_path / "some")).schema_arrow.empty_table()
+    pq.write_table(empty, tmp_path / "empty")
+    asked = attempts_file(tmp_path / "asked", group=group, statistics=statistics, **told)
+    index = AnswerIndex.read([tmp_path / "empty", asked], HERE)
+    assert index is not None
+    answered = [at for at in range(4) if OUTCOMES[outcome][at] == "succeeded"]
+    assert found(index, PRINTS[:5]) == [answered.index(at) if at in answered else -1 for at in range(5)]
+    assert index.rows.tolist() == [*([7, 5, 3, 1][at] for at in answered), -1]
+    assert index.is_here.tolist() == [*(SNAPSHOTS[snapshot][at] == HERE for at in answered), False]
+    assert [place & 0xFFFF for place in index.places[:-1].tolist()] == answered
+    assert len({place - at for place, at in zip(index.places[:-1].tolist(), answered, strict=True)}) <= 1
+
+
+@pytest.mark.parametrize("ends", [["max_tokens"] * 4, ["end_turn", None, "max_tokens", None]], ids=["all", "one"])
+@pytest.mark.parametrize("group", [1, 4])
+def test_an_answer_that_was_cut_is_left_to_the_queries(ends: list[str | None], group: int, tmp_path: Path) -> None:
+    path = attempts_file(tmp_path / "cut", stop_reason=ends, group=group)
+    assert AnswerIndex.read([path], HERE) is None
+    none = attempts_file(tmp_path / "no answer", stop_reason=ends, outcome=OUTCOMES["none"], group=group)
+    assert AnswerIndex.read([none], HERE) is not None
