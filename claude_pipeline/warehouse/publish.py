@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,8 +124,10 @@ def _views(
     output: dict[str, str] = {}
     for path in [_newest_part(merged), *attempts[-PARTS_ASKED:]]:  # a later part says it in its own words
         output |= comments_of(pq.read_schema(path))
+    asked = {view: _columns(duck, workload, view) for view in ("results", "attempts")}
     for view in views(workload, merged, attempts):
-        _comment(duck, workload, view, output)
+        # The others' columns are those of results: to ask each would open every file once more.
+        _comment(duck, workload, view, asked.get(view, asked["results"]), output)
 
 
 def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) -> None:
@@ -135,11 +137,16 @@ def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) 
             duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
         except duckdb.Error:
             continue
-        _comment(duck, workload, view, {})
+        _comment(duck, workload, view, _columns(duck, workload, view), {})
 
 
-def _comment(duck: duckdb.DuckDBPyConnection, workload: str, view: str, output: Mapping[str, str]) -> None:
-    columns = duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
+def _columns(duck: duckdb.DuckDBPyConnection, workload: str, view: str) -> list[str]:
+    return duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
+
+
+def _comment(
+    duck: duckdb.DuckDBPyConnection, workload: str, view: str, columns: Sequence[str], output: Mapping[str, str]
+) -> None:
     for statement in comments(workload, view, columns, output):
         duck.execute(statement)
 
