@@ -39,7 +39,7 @@ POLL_SECONDS = 0.05
 
 def run(workload_file: Path, home: Path, note: Callable[[str], None] = lambda stage: None) -> int:
     """Bring a workload to rest; returns how many records of its newest snapshot succeeded."""
-    from claude_pipeline.garbage import no_search
+    from claude_pipeline.garbage import no_search, seldom_search
 
     with no_search():  # as the command line and the code location do
         from claude_pipeline import crash
@@ -51,7 +51,8 @@ def run(workload_file: Path, home: Path, note: Callable[[str], None] = lambda st
     settings = Settings.from_environment().with_home(home)
     workload = read_workload(workload_file)
     note("start")
-    with open_desk(settings) as desk, crash.told(lambda point: note(STAGE_OF.get(point, point))):
+    told = crash.told(lambda point: note(STAGE_OF.get(point, point)))
+    with open_desk(settings) as desk, told, seldom_search():  # as a run has it
         drive.run(desk, workload, lambda: time.sleep(POLL_SECONDS))  # the API is a real process: no clock to move
         snapshot = desk.ledger.snapshots(workload.name)[-1]
     note("publish")
