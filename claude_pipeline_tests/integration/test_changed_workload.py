@@ -9,6 +9,8 @@ import pytest
 
 from claude_pipeline.simulator import Simulator
 from claude_pipeline.stage.desk import Desk
+from claude_pipeline.stage.prepare import prepare
+from claude_pipeline.stage.submit import plan_submission, send
 from claude_pipeline.workload import Workload
 from claude_pipeline_tests import drive
 from claude_pipeline_tests.conftest import BATCH_SECONDS
@@ -57,6 +59,18 @@ def test_no_higher_max_tokens_asks_nothing(max_tokens: int, desk: Desk, tmp_path
     finish(desk, tmp_path, cut, max_tokens=64)
     finish(desk, tmp_path, cut, max_tokens=max_tokens)
     assert cut.invoice()["billed_requests"] == 20
+    assert count(desk, "outcome = 'succeeded'") == 20
+
+
+def test_what_is_on_its_way_is_not_asked_again_by_a_new_plan(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
+    workload = workload_over(tmp_path, ROWS, max_tokens=64)
+    prepare(desk, workload, drive.PARTITION)
+    send(desk, workload, plan_submission(desk, workload).chunks)
+
+    finish(desk, tmp_path, simulator, max_tokens=128)
+
+    assert desk.ledger.snapshots(workload.name)[-1].plan_number == 2
+    assert simulator.invoice()["billed_requests"] == 20
     assert count(desk, "outcome = 'succeeded'") == 20
 
 

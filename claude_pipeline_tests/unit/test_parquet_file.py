@@ -194,6 +194,17 @@ def test_what_is_written_so_is_smaller(tmp_path: Path) -> None:
     assert ours.stat().st_size < theirs.stat().st_size
 
 
+def test_a_bit_that_flips_in_what_is_written_so_is_seen(tmp_path: Path) -> None:
+    rows = pa.table({"id": HEX})
+    path = tmp_path / "rows.parquet"
+    pq.write_table(rows, path, **options_for(rows, NONE))
+    written = bytearray(path.read_bytes())
+    written[written.index(HEX[500].encode())] ^= 1
+    path.write_bytes(written)
+    with open_parquet(path) as file, pytest.raises(OSError, match="CRC"):
+        file.read()
+
+
 def test_row_groups_that_have_begun_are_all_there() -> None:
     groups = [pa.table({"number": [number]}) for number in range(3)]
     first, every = begun(iter(groups), groups[0].schema)
