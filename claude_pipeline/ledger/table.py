@@ -229,7 +229,7 @@ intent = Table(
     ForeignKeyConstraint(["chunk_id"], ["chunk.id"]),
     Index("intent_by_state", "state"),
 )
-# An `Index` with a condition names each database's own, and SQLAlchemy imports them all for it: 0.05 s of each process.
+# No `Index`: its condition would be given for each database, and SQLAlchemy import the dialects of all: 0.05 s a process.
 listen(
     intent,
     "after_create",

@@ -133,8 +133,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique index: two living intents of a chunk",
-        (Edit("claude_pipeline/ledger/table.py", '        "chunk_id",\n        unique=True,\n',
-              '        "chunk_id",\n        unique=False,\n'),),
+        (Edit("claude_pipeline/ledger/table.py", "CREATE UNIQUE INDEX intent_one", "CREATE INDEX intent_one"),),
         (LEDGER, SUBMIT),
     ),
     Mutant(
