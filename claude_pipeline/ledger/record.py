@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, NewType, Self
+from typing import NewType
 
-from sqlalchemy import RowMapping
-
+from claude_pipeline.ledger.row import Row
 from claude_pipeline.ledger.state import ChunkState, IntentState, SnapshotState
 
 SnapshotId = NewType("SnapshotId", str)  # 2026-11-22.1
@@ -15,16 +14,8 @@ BatchId = NewType("BatchId", str)  # msgbatch_…
 Tag = NewType("Tag", str)  # <ledger id, 8 hex>-<16 hex of chance>: begins each custom_id of an intent
 
 
-class _Row:
-    @classmethod
-    def of(cls, row: RowMapping) -> Self:
-        """From a database row; columns that the record does not name are dropped."""
-        values: dict[str, Any] = {field.name: row[field.name] for field in fields(cls)}  # type: ignore[arg-type]
-        return cls(**values)
-
-
 @dataclass(frozen=True)
-class SnapshotRow(_Row):
+class SnapshotRow(Row):
     """A snapshot: its records, its current plan, its current merge."""
 
     workload: str
@@ -67,7 +58,7 @@ class SnapshotRow(_Row):
 
 
 @dataclass(frozen=True)
-class ChunkRow(_Row):
+class ChunkRow(Row):
     """A chunk: its files, its state, what was collected."""
 
     id: int
@@ -128,7 +119,7 @@ class ChunkRow(_Row):
 
 
 @dataclass(frozen=True)
-class IntentRow(_Row):
+class IntentRow(Row):
     """The note that a chunk is about to be sent, and what became of it."""
 
     id: int
@@ -148,7 +139,7 @@ class IntentRow(_Row):
 
 
 @dataclass(frozen=True)
-class BatchRow(_Row):
+class BatchRow(Row):
     """A Message Batch as it was last seen; times are the API's."""
 
     id: BatchId
@@ -165,7 +156,7 @@ class BatchRow(_Row):
 
 
 @dataclass(frozen=True)
-class Part(_Row):
+class Part(Row):
     """A file of rows that later steps trust."""
 
     path: str
@@ -179,7 +170,7 @@ class Part(_Row):
 
 
 @dataclass(frozen=True)
-class OldPart(_Row):
+class OldPart(Row):
     """A part that a later merge took the place of."""
 
     path: str
@@ -201,7 +192,7 @@ class Watermark:
 
 
 @dataclass(frozen=True)
-class Spend(_Row):
+class Spend(Row):
     """What a collected chunk cost, by model, lane and time."""
 
     model: str
@@ -321,7 +312,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class AskingRow(_Row):
+class AskingRow(Row):
     """A process that asks in real time, as it last said; rates are per minute."""
 
     id: str
@@ -340,7 +331,7 @@ class AskingRow(_Row):
 
 
 @dataclass(frozen=True)
-class WatchedBatch(_Row):
+class WatchedBatch(Row):
     """A batch in flight, or one that ended with requests expired, with its chunk; times are the API's."""
 
     id: BatchId
@@ -359,7 +350,7 @@ class WatchedBatch(_Row):
 
 
 @dataclass(frozen=True)
-class AlertRow(_Row):
+class AlertRow(Row):
     """A thing that people are told once."""
 
     id: int
@@ -376,7 +367,7 @@ class AlertRow(_Row):
 
 
 @dataclass(frozen=True)
-class RateRow(_Row):
+class RateRow(Row):
     """Limits of a pool of models per minute, as the API told them; None: it did not."""
 
     pool: str
