@@ -1,4 +1,4 @@
-"""Which rows of a plan are asked, and how the others are answered: by a query, out of core."""
+"""Which rows of a plan are asked, and how the others are answered: found in memory, or by a query out of core."""
 
 from __future__ import annotations
 

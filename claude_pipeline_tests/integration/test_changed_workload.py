@@ -98,3 +98,10 @@ def test_a_changed_prompt_asks_only_the_records_that_it_changes(
     finish(desk, tmp_path, simulator, prompt="Sort: {{ text }}{{ '!' if text.endswith('7') }}")
     assert simulator.invoice()["billed_requests"] == 22  # notes 7 and 17
     assert count(desk, "answer_source = 'batch'") == 20
+
+
+def test_each_record_of_a_plan_is_counted_once(desk: Desk, tmp_path: Path, simulator: Simulator) -> None:
+    finish(desk, tmp_path, simulator)
+    finish(desk, tmp_path, simulator, partition="2026-11-23", prompt="Sort: {{ text }}{{ '!' if text.endswith('7') }}")
+    counts = [(s.asked, s.reused, s.duplicates, s.records) for s in desk.ledger.snapshots("notes")]
+    assert counts == [(20, 0, 0, 20), (2, 18, 0, 20)]
