@@ -6,6 +6,7 @@ memory, so a lost or repeated tick loses and repeats nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,6 +25,8 @@ from claude_pipeline.stage.room import least_of_each_snapshot
 from claude_pipeline.stage.share import paused_pools, told_to_wait
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
+
+FLYING = (ChunkState.SENDING, ChunkState.ASKING, ChunkState.LIVE, ChunkState.ENDED)
 
 
 class Kind(StrEnum):
@@ -178,17 +181,15 @@ def _surveyed(desk: Desk, workload: Workload) -> Situation:
     sentences = before + before_asking
     held_by = next((sentence for sentence in sentences if sentence), None) if None not in sentences else None
     progress = tuple(ledger.progress(workload.name, max_rounds=workload.max_rounds))
-    flying = ledger.chunks(
-        workload.name, states=[ChunkState.LIVE, ChunkState.SENDING, ChunkState.ENDED, ChunkState.ASKING]
-    )
-    live = [chunk for chunk in flying if chunk.state is ChunkState.LIVE]
-    asking = [chunk for chunk in flying if chunk.state is ChunkState.ASKING]
+    asking = ledger.chunks(workload.name, states=[ChunkState.ASKING])
     asked_by = _asked_by(ledger, workload.name, now)
     to_halve = ledger.to_halve(workload.name)
+    counted = ledger.chunk_counts(workload.name)
+    count = Counter({of.state: of.chunks for of in counted})
+    flying = any(count[state] for state in FLYING)
     begun = [chunk for chunk in asking if chunk.not_before is None or chunk.not_before <= now]
     paused = paused_pools(desk, now)
     askable = [chunk for chunk in unsent.to_ask + begun if pool_of(desk.catalog.model(chunk.model)) not in paused]
-    expiries = [b.expires_at for b in ledger.batches(ids=[c.batch_id for c in live if c.batch_id]) if b.expires_at]
     stuck = held_by is not None and not unsent.ready and not unsent.to_ask and not flying
     sendable = len(unsent.due) if room else 0
     return Situation(
@@ -199,12 +200,12 @@ def _surveyed(desk: Desk, workload: Workload) -> Situation:
         held=len(unsent.held) + len(unsent.to_ask_held),
         held_that_fit=before.count(None) if in_room else 0,
         wall=held_by if stuck else None,
-        in_flight=len(live),
-        in_flight_requests=sum(chunk.requests for chunk in live),
-        doubtful=sum(chunk.state is ChunkState.SENDING for chunk in flying),
-        ended=sum(chunk.state is ChunkState.ENDED for chunk in flying),
-        failed=ledger.count(ChunkState.FAILED, workload.name) - len(to_halve),
-        next_expiry=min(expiries, default=None),
+        in_flight=count[ChunkState.LIVE],
+        in_flight_requests=sum(of.requests for of in counted if of.state is ChunkState.LIVE),
+        doubtful=count[ChunkState.SENDING],
+        ended=count[ChunkState.ENDED],
+        failed=count[ChunkState.FAILED] - len(to_halve),
+        next_expiry=ledger.next_expiry(workload.name),
         unpublished=ledger.unpublished(workload.name),
         stopped=standing(ledger, now),
         to_halve=len(to_halve),

@@ -178,7 +178,7 @@ class Runner:
             self._screen.stage("alert", f"{alert.kind}: {alert.sentence}")
         if told.unposted:
             self._screen.stage("webhook", told.unposted)
-        for evaluation in sla_evaluations(self._instance, self._desk, [self._workload]):
+        for evaluation in sla_evaluations(self._instance, [self._workload], told.watched, self._desk.clock()):
             self._instance.report_runless_asset_event(evaluation)
 
     def _stopped(self, sentence: str) -> ClaudePipelineError:

@@ -20,7 +20,7 @@ from claude_pipeline.controller import Action, Kind, Situation, choose, decide, 
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.settings import Settings
-from claude_pipeline.stage.alert import watch
+from claude_pipeline.stage.alert import Told, watch
 from claude_pipeline.stage.collect import look
 from claude_pipeline.stage.desk import Desk
 from claude_pipeline.stage.lane_choice import rescue
@@ -83,10 +83,11 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
             sentences.append(f"{workload.name}: {chunk.partition_key} is moved to real time: {why}")
     sentences += _end_the_dead(context.instance, desk)
     situations = {workload.name: survey(desk, workload) for workload in workloads}
-    sentences += _tell(context, desk, workloads, situations)
-    evaluations = sla_evaluations(context.instance, desk, workloads)
-    actions = choose([a for s in situations.values() for a in decide(s)], _busy(context.instance))
+    told = _tell(context, desk, workloads, situations)
+    sentences += [told.unposted] if told.unposted else []
     now = desk.clock()
+    evaluations = sla_evaluations(context.instance, workloads, told.watched, now)
+    actions = choose([a for s in situations.values() for a in decide(s)], _busy(context.instance))
     requests = []
     for action in actions:
         wait = cool_down(context.instance, tags_of(action), now)
@@ -111,12 +112,12 @@ def _tell(
     desk: Desk,
     workloads: Sequence[Workload],
     situations: Mapping[str, Situation],
-) -> list[str]:
-    """Tell people what is new: a line in the tick's log, and the webhook; says where that did not take it."""
+) -> Told:
+    """Tell people what is new: a line in the tick's log, and the webhook."""
     told = watch(desk, workloads, {name: situation.held_by for name, situation in situations.items()})
     for alert in told.noted:
         context.log.warning(f"{alert.kind}: {alert.sentence}")
-    return [told.unposted] if told.unposted else []
+    return told
 
 
 def _flags(desk: Desk, workload: Workload) -> list[dg.RunRequest]:

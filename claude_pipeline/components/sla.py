@@ -8,6 +8,7 @@ A person may run the check too.
 """
 
 # No deferred annotations here: Dagster reads those of decorated functions as they are.
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +25,6 @@ from claude_pipeline.components.key import key
 from claude_pipeline.components.plainly import told_plainly
 from claude_pipeline.ledger import ChunkState, WatchedBatch
 from claude_pipeline.stage.alert import watched
-from claude_pipeline.stage.desk import Desk
 from claude_pipeline.workload import Workload
 
 NAME = "sla"
@@ -79,15 +79,13 @@ def build_sla_check(workload: Workload) -> dg.AssetChecksDefinition:
     )
     def sla(desk: DeskResource) -> dg.AssetCheckResult:
         with told_plainly(), desk.open() as d:
-            return dg.AssetCheckResult(**standing_of(d, workload).result)
+            return dg.AssetCheckResult(**standing_of(workload, watched(d, workload), d.clock()).result)
 
     return sla
 
 
-def standing_of(desk: Desk, workload: Workload) -> Standing:
-    """What the check says of a workload now."""
-    now = desk.clock()
-    batches = watched(desk, workload)
+def standing_of(workload: Workload, batches: Sequence[WatchedBatch], now: datetime) -> Standing:
+    """What the check says of a workload whose batches these are."""
     levels = [(batch, sla_of(batch, workload.sla_warn_share, now)) for batch in batches]
     return Standing(
         warned=tuple(batch for batch, level in levels if level is Sla.WARNED),
@@ -98,15 +96,18 @@ def standing_of(desk: Desk, workload: Workload) -> Standing:
 
 
 def sla_evaluations(
-    instance: dg.DagsterInstance, desk: Desk, workloads: Sequence[Workload]
+    instance: dg.DagsterInstance, workloads: Sequence[Workload], batches: Sequence[WatchedBatch], now: datetime
 ) -> list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation]:
-    """The evaluations that say something new."""
+    """The evaluations that say something new of the batches that are watched."""
+    of_workload: dict[str, list[WatchedBatch]] = defaultdict(list)
+    for batch in batches:
+        of_workload[batch.workload].append(batch)
     keys = {w.name: dg.AssetCheckKey(key(w, "batches"), NAME) for w in workloads}
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
     newest = _newest_materializations(instance, [check.asset_key for check in keys.values()])
     found: list[Any] = []
     for workload in workloads:
-        standing, check = standing_of(desk, workload), keys[workload.name]
+        standing, check = standing_of(workload, of_workload[workload.name], now), keys[workload.name]
         of = newest.get(check.asset_key)
         if _is_news(instance, last.get(check), standing, of):
             found.append(

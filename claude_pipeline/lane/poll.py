@@ -34,7 +34,7 @@ def poll(ledger: Ledger, client: BatchClient, *, clock: Callable[[], datetime]) 
         ApiUnclear, KeyRefused, AccountStopped, WorkspaceMismatch: nothing is recorded then.
     """
     look = Look()
-    waiting = {batch.id for batch in ledger.batches(unended=True)}
+    waiting = ledger.batches_in_progress()
     if not waiting:
         return look
     listed = _listed(ledger, client, waiting, clock)

@@ -158,7 +158,7 @@ def _submit(
     newest = client.page(limit=1)
     ledger.pin_workspace(newest.workspace_id, at=clock())
     watermark = newest.batches[0].id if newest.batches else None
-    if watermark is None and ledger.batches(unended=True):
+    if watermark is None and ledger.batches_in_progress():
         raise ApiUnclear("the list of batches is empty, though some of ours are in progress; nothing is sent on it")
     crash_point("submit.before_intent")
     tag = tag_of(ledger, chunk.params_sha256, secrets.token_hex(4))  # chance: a restored ledger must not make it again

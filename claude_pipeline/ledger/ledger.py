@@ -117,6 +117,12 @@ class Ledger(AskMoves, AlertMoves):
         rows = self._where(table.intent, tag=tag)
         return IntentRow.of(rows[0]) if rows else None
 
+    def batches_in_progress(self) -> set[BatchId]:
+        """Batches of ours that have not ended: by the chunk's state, which may move on after its batch is known as ended."""
+        query = select(table.chunk.c.batch_id).where(table.chunk.c.state == ChunkState.LIVE)
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
     def batches(self, *, ids: Collection[str] | None = None, unended: bool = False) -> list[BatchRow]:
         """Batches as last seen, oldest first; `unended` gives those of ours still in progress."""
         query = select(table.batch).order_by(table.batch.c.created_at, table.batch.c.id)
@@ -317,11 +323,6 @@ class Ledger(AskMoves, AlertMoves):
         with self._reading() as connection:
             batches, requests = connection.execute(query).one()
         return int(batches), int(requests)
-
-    def count(self, state: ChunkState, workload: str) -> int:
-        query = select(func.count()).where(table.chunk.c.state == state, table.chunk.c.workload == workload)
-        with self._reading() as connection:
-            return int(connection.execute(query).scalar_one())
 
     def answered(self, workload: str, model: str) -> tuple[int, int]:
         """Answers of a model in a workload so far, and their output tokens."""

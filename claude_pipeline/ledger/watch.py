@@ -67,6 +67,15 @@ class Watch(Store):
         with self._reading() as connection:
             return [WatchedBatch.of(row) for row in connection.execute(query).mappings()]
 
+    def next_expiry(self, workload: str) -> datetime | None:
+        """When the first batch in progress of a workload expires; None where there is none, or the API said of none."""
+        chunk, batch = table.chunk, table.batch
+        live = (chunk.c.workload == workload) & (chunk.c.state == ChunkState.LIVE)
+        query = select(func.min(batch.c.expires_at)).join(chunk, chunk.c.batch_id == batch.c.id).where(live)
+        with self._reading() as connection:
+            expiry: datetime | None = connection.execute(query).scalar_one()
+            return expiry
+
     def merged_with_dead_letters(self, workloads: Collection[str], *, since: datetime) -> list[SnapshotRow]:
         """Snapshots whose current merge is younger than a moment and has dead letters."""
         snapshot = table.snapshot
@@ -107,10 +116,12 @@ class Watch(Store):
         with self._reading() as connection:
             return [Ended(*row) for row in connection.execute(query)]
 
-    def chunk_counts(self) -> list[Chunks]:
+    def chunk_counts(self, workload: str | None = None) -> list[Chunks]:
         """Chunks and their requests by workload and state."""
         chunk = table.chunk
         query = select(chunk.c.workload, chunk.c.state, func.count(), func.sum(chunk.c.requests))
+        if workload is not None:
+            query = query.where(chunk.c.workload == workload)
         query = query.group_by(chunk.c.workload, chunk.c.state).order_by(chunk.c.workload, chunk.c.state)
         with self._reading() as connection:
             return [Chunks(w, ChunkState(s), int(n), int(r)) for w, s, n, r in connection.execute(query)]

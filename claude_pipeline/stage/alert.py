@@ -36,19 +36,21 @@ class Told:
     """What one look at the alerts did."""
 
     noted: tuple[Alert, ...]  # by this process, now: to be logged
+    watched: tuple[WatchedBatch, ...]  # that it looked at
     posted: int = 0
     unposted: str | None = None  # why the webhook did not take one; names neither it nor its answer
 
 
 def watch(desk: Desk, workloads: Sequence[Workload], walls: Mapping[str, str | None]) -> Told:
     """Note what is due, post what is not posted. `walls`: by workload, the budget's sentence where nothing fits."""
-    alerts = due(facts(desk, workloads, walls))
+    seen = facts(desk, workloads, walls)
+    alerts = due(seen)
     fresh = new(alerts, desk.ledger.alerts_noted([alert.key for alert in alerts])) if alerts else []
     noted = tuple(alert for alert in fresh if _note(desk, alert))
     if desk.settings.webhook_url is None:
-        return Told(noted)
+        return Told(noted, seen.watched)
     posted, unposted = _post_due(desk, desk.settings.webhook_url)
-    return Told(noted, posted, unposted)
+    return Told(noted, seen.watched, posted, unposted)
 
 
 def facts(desk: Desk, workloads: Sequence[Workload], walls: Mapping[str, str | None]) -> Facts:

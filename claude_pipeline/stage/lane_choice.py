@@ -193,9 +193,7 @@ class LaneChooser:
         running = [c for c in live if c.cancel_asked_at is None and c.rescued_at is None]
         if not running:
             return []
-        batches = {
-            batch.id: batch for batch in self._desk.ledger.batches(ids=[c.batch_id for c in running if c.batch_id])
-        }
+        batches = {batch.id: batch for batch in self._desk.ledger.batches(unended=True)}
         rest = self.hours(running)
         found = []
         for chunk in running:

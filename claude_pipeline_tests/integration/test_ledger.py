@@ -181,6 +181,23 @@ def test_collecting_twice_is_collecting_once(ledger: Ledger) -> None:
     assert (ledger.chunks("notes"), events(ledger), list(ledger.dump("spend"))) == before
 
 
+def test_the_first_expiry_is_that_of_a_batch_in_progress(ledger: Ledger) -> None:
+    first, second, third = ready_chunks(ledger, NOW, *(make_new_chunk(number) for number in (1, 2, 3)))
+    assert (ledger.next_expiry("notes"), ledger.batches_in_progress()) == (None, set())
+    collected(ledger, first, 1)
+    for number, chunk, hours in ((2, second, 26), (3, third, 25)):
+        batch = replace(seen(number, requests=chunk.requests), expires_at=NOW + timedelta(hours=hours))
+        ledger.intent_live(opened(ledger, chunk, number), batch, at=NOW)
+    assert ledger.next_expiry("notes") == NOW + timedelta(hours=25)
+    assert ledger.next_expiry("others") is None
+    assert ledger.batches_in_progress() == {"msgbatch_2", "msgbatch_3"}
+    assert [(of.state, of.chunks) for of in ledger.chunk_counts("notes")] == [
+        (ChunkState.DONE, 1),
+        (ChunkState.LIVE, 2),
+    ]
+    assert ledger.chunk_counts("others") == []
+
+
 def test_a_look_repeated_changes_nothing(ledger: Ledger) -> None:
     chunk = ready_chunks(ledger, NOW)[0]
     live(ledger, chunk)

@@ -37,6 +37,19 @@ def test_a_tick_asks_a_fixed_number_of_questions(asked: Counter[tuple[str, Any]]
     assert sum(asked.values()) < 60
 
 
+def test_a_tick_reads_what_is_in_flight_once(desk: Desk, ledger: Ledger) -> None:
+    fill(ledger, 600, collected=0, live=600)
+    with statements(ledger) as asked:
+        look_at(desk, make_workload(lane="batch"))
+    with ledger._engine.connect() as connection:
+        read = [
+            count * len(connection.exec_driver_sql(statement, parameters).fetchall())
+            for (statement, parameters), count in asked.items()
+            if statement.lstrip().upper().startswith("SELECT")
+        ]
+    assert 600 <= sum(read) < 700
+
+
 def test_a_submission_takes_what_there_is_room_for_and_one_that_says_why(desk: Desk, ledger: Ledger) -> None:
     ready_chunks(ledger, NOW, *(make_new_chunk(number + 1) for number in range(600)))
     planned = plan_submission(desk, make_workload(lane="batch"))

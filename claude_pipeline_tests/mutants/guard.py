@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "watermark: the newest batch before the create is not noted",
         (Edit(_SUBMIT, "    watermark = newest.batches[0].id if newest.batches else None\n", "    watermark = None\n"),
-         Edit(_SUBMIT, "    if watermark is None and ledger.batches(unended=True):\n", "    if False:\n")),
+         Edit(_SUBMIT, "    if watermark is None and ledger.batches_in_progress():\n", "    if False:\n")),
         (SUBMIT, RECONCILE, SEEDS),
     ),
     Mutant(
