@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-STRIDE_BYTES = 16_000_000  # who walks through a large file lets go of so much at once
+STRIDE_BYTES = 1 << 24  # who walks through a large file lets go of so much at once: whole, aligned blocks of the kernel
 
 
 def let_go(file: int | Path, *, first: int = 0, count: int = 0) -> None:

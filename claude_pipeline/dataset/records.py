@@ -88,9 +88,11 @@ class Records:
     ) -> Iterator[pa.RecordBatch]:
         """The records of a row group in order, in batches of at most `rows`; of all columns, or of these."""
         if self._full is None:
-            with _read_of(self._path):
-                yield from row_group_batches(self._file, columns=columns, rows=rows, groups=[group])
-            let_go(self._path)
+            try:
+                with _read_of(self._path):
+                    yield from row_group_batches(self._file, columns=columns, rows=rows, groups=[group])
+            finally:  # who has read enough of them goes no further
+                self._let_go(group)
             return
         first, count = self.spans[group]
         end = first + count
@@ -226,9 +228,14 @@ class Records:
                 if not piece or piece != theirs.read(len(piece)):
                     return False
                 left -= len(piece)
-            let_go(mine.fileno())
-            let_go(theirs.fileno())
+        self._let_go(group)
+        other._let_go(group)
         return True
+
+    def _let_go(self, group: int) -> None:
+        """A row group has been read. Its end stays with what the kernel has read ahead for the next one, until that was."""
+        begin, size = self._place(group)
+        let_go(self._path, count=begin + size if group + 1 < self._file.num_row_groups else 0)
 
     def _place(self, group: int) -> tuple[int, int]:
         """Where the pages of a row group begin, and how many bytes they take: its columns lie one after the other."""
