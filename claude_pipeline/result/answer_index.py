@@ -23,6 +23,7 @@ from claude_pipeline.parquet_file import only_value, open_parquet
 from claude_pipeline.result.place import ROW_BITS
 
 ATTEMPTS_MAX = 1_500_000  # that are held, 49 bytes each
+_PIECE = 16_384  # fingerprints that are compared at once: what is copied for it stays in a core's cache
 _WORDS = 4  # of 8 bytes, of a fingerprint
 _PRINT = pa.binary(32)
 _COLUMNS = ["fingerprint", "outcome", "snapshot", "row", "stop_reason"]
@@ -105,7 +106,11 @@ class AnswerIndex:
 
     def _if_same(self, prints: Prints, at: Numbers) -> Numbers:
         """Those of the answers that are to these very questions."""
-        found: Numbers = np.where((self._prints[at] == prints).all(axis=1), at, -1)
+        found = np.empty(len(at), np.int64)
+        for first in range(0, len(at), _PIECE):
+            piece = slice(first, first + _PIECE)
+            is_same = (self._prints[at[piece]] == prints[piece]).all(axis=1)
+            found[piece] = np.where(is_same, at[piece], -1)
         return found
 
 

@@ -51,6 +51,17 @@ def test_each_byte_of_a_fingerprint_counts(place: int, row: int) -> None:
     assert found(index_of([row]), [bytes(other)]) == [-1]
 
 
+@pytest.mark.parametrize("shift", [0, 1], ids=["the same rows", "other rows"])
+def test_many_questions_find_each_its_own_answer(shift: int) -> None:
+    count = 40_000  # more than are compared at once
+    prints = [number.to_bytes(8, "big") * 4 for number in range(1, count + 1)]
+    column = pa.array(prints, pa.binary(32))
+    index = AnswerIndex(prints_of(column), np.arange(count), np.arange(count) + shift, np.zeros(count, np.bool_))
+    asked = [*prints]
+    asked[17_000] = prints[17_000][:31] + b"?"
+    assert found(index, asked) == [*range(17_000), -1, *range(17_001, count)]
+
+
 def test_without_answers_nothing_is_found() -> None:
     index = index_of([])
     assert found(index, [PRINTS[0], bytes(32)]) == [-1, -1]
