@@ -28,6 +28,7 @@ from claude_pipeline.ledger.record import (
 )
 from claude_pipeline.ledger.state import ChunkState, IntentState, SnapshotState
 from claude_pipeline.ledger.submit_moves import QueueFull
+from claude_pipeline.ledger.watch import ChunkGroup
 
 __all__ = [
     "AlertRow",
@@ -35,6 +36,7 @@ __all__ = [
     "BatchId",
     "BatchRow",
     "BatchSeen",
+    "ChunkGroup",
     "ChunkRow",
     "ChunkState",
     "Collected",

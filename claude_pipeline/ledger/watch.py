@@ -6,10 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from claude_pipeline.ledger import table
-from claude_pipeline.ledger.record import AlertRow, SnapshotRow, WatchedBatch
+from claude_pipeline.ledger.record import AlertRow, ChunkRow, SnapshotId, SnapshotRow, WatchedBatch
 from claude_pipeline.ledger.state import ChunkState
 from claude_pipeline.ledger.store import Store
 
@@ -49,6 +49,25 @@ class Chunks(NamedTuple):
     requests: int
 
 
+class ChunkGroup(NamedTuple):
+    """Chunks of a snapshot that ask one model for answers of one length, added up."""
+
+    snapshot: SnapshotId
+    model: str
+    max_tokens: int | None
+    requests: int
+    most_requests: int  # in one chunk
+    size_bytes: int
+    moved_at: datetime  # of the first that came into its state
+    expires_at: datetime | None  # of the first batch that does; None: they have none, or the API said of none
+
+    @classmethod
+    def of(cls, chunk: ChunkRow) -> ChunkGroup:
+        """Of one that waits to be sent."""
+        size = chunk.requests, chunk.requests, chunk.size_bytes
+        return cls(chunk.snapshot, chunk.model, chunk.max_tokens, *size, chunk.moved_at, None)
+
+
 class Watch(Store):
     """What can be watched."""
 
@@ -75,6 +94,27 @@ class Watch(Store):
         with self._reading() as connection:
             expiry: datetime | None = connection.execute(query).scalar_one()
             return expiry
+
+    def chunk_groups(
+        self, workload: str, *, states: Collection[ChunkState], left_alone: bool = False
+    ) -> list[ChunkGroup]:
+        """Chunks in some states, added up; `left_alone` leaves out those whose batch was given up, or is asked to end."""
+        chunk, batch = table.chunk, table.batch
+        alike = [chunk.c.snapshot, chunk.c.model, chunk.c.max_tokens]
+        sums = [func.sum(chunk.c.requests), func.max(chunk.c.requests), func.sum(chunk.c.size_bytes)]
+        columns = [*alike, *(cast(number, BigInteger) for number in sums)]  # PostgreSQL adds up to decimals
+        columns += [func.min(chunk.c.moved_at), func.min(batch.c.expires_at)]
+        query = (
+            select(*columns)
+            .outerjoin(batch, chunk.c.batch_id == batch.c.id)
+            .where(chunk.c.workload == workload, chunk.c.state.in_(list(states)))
+            .group_by(*alike)
+            .order_by(*alike)
+        )
+        if left_alone:
+            query = query.where(chunk.c.cancel_asked_at.is_(None), chunk.c.rescued_at.is_(None))
+        with self._reading() as connection:
+            return [ChunkGroup(*row) for row in connection.execute(query)]
 
     def merged_with_dead_letters(self, workloads: Collection[str], *, since: datetime) -> list[SnapshotRow]:
         """Snapshots whose current merge is younger than a moment and has dead letters."""

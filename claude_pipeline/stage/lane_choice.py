@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from claude_pipeline.catalog import Model
-from claude_pipeline.ledger import ChunkRow, ChunkState, SnapshotRow, Walls
+from claude_pipeline.ledger import ChunkGroup, ChunkRow, ChunkState, SnapshotRow, Walls
 from claude_pipeline.plan import UNKNOWN, Hours, Turnaround, batch_hours, output_by_max_tokens, realtime_hours, spelled
 from claude_pipeline.plan.lane_choice import PILOT_HOURS, LaneChoice, choose_lane, must_rescue
 from claude_pipeline.stage.desk import Desk
@@ -91,7 +91,7 @@ class LaneChooser:
     def __init__(self, desk: Desk, workload: Workload, walls: Walls) -> None:
         self._desk, self._workload, self._walls, self._now = desk, workload, walls, desk.clock()
         self._tier = desk.catalog.tier(desk.settings.tier)
-        self._unsent: list[ChunkRow] | None = None
+        self._unsent: list[ChunkGroup] | None = None
         self._known: dict[tuple[str, bool, bool], LaneChoice] = {}
         self._times = BatchTimes(desk)
         self._snapshots: dict[str, SnapshotRow] = {}
@@ -108,11 +108,12 @@ class LaneChooser:
         if self._workload.lane != "auto":
             return choose_lane(self._workload.lane, left_hours=0, batch=UNKNOWN, realtime=UNKNOWN, wall=None)
         # Another process may have sent it since it was read: then it is looked at as if it waited still.
-        unsent = [other for other in self._waiting() if other.snapshot == chunk.snapshot] or [chunk]
-        per_batch = max(c.requests for c in unsent)
+        waiting = [group for group in self._waiting() if group.snapshot == chunk.snapshot]
+        unsent = waiting or [ChunkGroup.of(chunk)]
+        per_batch = max(group.most_requests for group in unsent)
         turnaround = self._turnaround(chunk.model, per_batch)
         batch = batch_hours(
-            sum(c.requests for c in unsent),
+            sum(group.requests for group in unsent),
             requests_per_batch=per_batch,
             tier=self._tier,
             batches_in_flight=self._desk.settings.batches_in_flight,
@@ -138,28 +139,28 @@ class LaneChooser:
         chunks = self._desk.ledger.chunks(self._workload.name, snapshot=snapshot_id)
         return any(chunk.rescued_at is not None and chunk.rescued_at >= begun for chunk in chunks)
 
-    def hours(self, chunks: Iterable[ChunkRow]) -> Hours:
+    def hours(self, groups: Iterable[ChunkGroup]) -> Hours:
         """How long all requests of some chunks take in real time."""
-        pools: dict[str, list[ChunkRow]] = defaultdict(list)
-        for chunk in chunks:
-            pools[pool_of(self._desk.catalog.model(chunk.model))].append(chunk)
+        pools: dict[str, list[ChunkGroup]] = defaultdict(list)
+        for group in groups:
+            pools[pool_of(self._desk.catalog.model(group.model))].append(group)
         found = [self._pool_hours(of_pool) for of_pool in pools.values()]
         unknown = next((hours for hours in found if hours.expected is None), None)
         return unknown or max(found, key=lambda hours: hours.expected or 0.0, default=Hours(0.0, 0.0, "nothing to ask"))
 
-    def _pool_hours(self, chunks: list[ChunkRow]) -> Hours:
-        model = self._desk.catalog.model(chunks[0].model)
-        guesses = [(c, self._guess(c)) for c in chunks]
+    def _pool_hours(self, groups: list[ChunkGroup]) -> Hours:
+        model = self._desk.catalog.model(groups[0].model)
+        guesses = [(group, self._guess(group)) for group in groups]
         return realtime_hours(
-            sum(c.requests for c in chunks),
-            sum(c.size_bytes / guess.bytes_per_token for c, guess in guesses),
-            sum(c.requests * guess.output_tokens for c, guess in guesses),
+            sum(group.requests for group in groups),
+            sum(group.size_bytes / guess.bytes_per_token for group, guess in guesses),
+            sum(group.requests * guess.output_tokens for group, guess in guesses),
             self._tier.rate(model),
             doubt=1.0,
         )
 
-    def _guess(self, chunk: ChunkRow) -> TokenGuess:
-        key = (chunk.model, chunk.max_tokens)
+    def _guess(self, group: ChunkGroup) -> TokenGuess:
+        key = (group.model, group.max_tokens)
         if key not in self._guesses:
             self._guesses[key] = token_guess(self._desk, self._workload, *key)
         return self._guesses[key]
@@ -174,9 +175,10 @@ class LaneChooser:
             self._snapshots[snapshot_id] = found
         return self._snapshots[snapshot_id]
 
-    def _waiting(self) -> list[ChunkRow]:
+    def _waiting(self) -> list[ChunkGroup]:
         if self._unsent is None:
-            self._unsent = self._desk.ledger.chunks(self._workload.name, states=[ChunkState.READY, ChunkState.HELD])
+            waiting = [ChunkState.READY, ChunkState.HELD]
+            self._unsent = self._desk.ledger.chunk_groups(self._workload.name, states=waiting)
         return self._unsent
 
     def _turnaround(self, model: str, requests: int) -> Turnaround:
@@ -189,25 +191,36 @@ class LaneChooser:
         """Chunks whose batch must be given up now for their rest to be answered in time, each with the reason."""
         if self._workload.lane != "auto":
             return []
-        live = self._desk.ledger.chunks(self._workload.name, states=[ChunkState.LIVE])
-        running = [c for c in live if c.cancel_asked_at is None and c.rescued_at is None]
-        if not running:
+        ledger = self._desk.ledger
+        live = ledger.chunk_groups(self._workload.name, states=[ChunkState.LIVE], left_alone=True)
+        groups = [group for group in live if self._snapshot(group.snapshot).canceled_at is None]
+        rest = self.hours(groups)
+        late = {g.snapshot for g in groups if self._is_late(g.snapshot, g.expires_at, rest, usual=g.moved_at)}
+        if not late:  # not one chunk is read for it
             return []
-        batches = {batch.id: batch for batch in self._desk.ledger.batches(unended=True)}
-        rest = self.hours(running)
+        batches = {batch.id: batch for batch in ledger.batches(unended=True)}
         found = []
-        for chunk in running:
+        for chunk in ledger.chunks(self._workload.name, states=[ChunkState.LIVE]):
             batch = batches.get(chunk.batch_id) if chunk.batch_id else None
-            if batch is None or self._snapshot(chunk.snapshot).canceled_at is not None:
+            if chunk.snapshot not in late or batch is None or chunk.cancel_asked_at or chunk.rescued_at:
                 continue
-            due = min(self._due(chunk.snapshot), batch.expires_at or datetime.max.replace(tzinfo=UTC))
             usual = timedelta(hours=self._turnaround(chunk.model, chunk.requests).median_hours)
-            if not must_rescue(self._now, due, rest, usual=chunk.moved_at + usual):  # live since then, by our clock
+            # Live since then, by our clock.
+            if not self._is_late(chunk.snapshot, batch.expires_at, rest, usual=chunk.moved_at + usual):
                 continue
             more = replace(chunk, reserve_units=realtime_units(self._desk, chunk))
-            if self._desk.ledger.wall_before(more, self._walls, at=self._now) is None:
+            if ledger.wall_before(more, self._walls, at=self._now) is None:
+                due = self._wanted(chunk.snapshot, batch.expires_at)
                 found.append((chunk, f"it has not ended, and its answers are wanted by {due:%Y-%m-%d %H:%M} UTC"))
         return found
+
+    def _is_late(self, snapshot: str, expires_at: datetime | None, rest: Hours, *, usual: datetime) -> bool:
+        """Whether a batch must be given up now, that expires then and would have ended at `usual`."""
+        return must_rescue(self._now, self._wanted(snapshot, expires_at), rest, usual=usual)
+
+    def _wanted(self, snapshot: str, expires_at: datetime | None) -> datetime:
+        """When the answers of a batch of a snapshot are wanted: before it expires, at the latest."""
+        return min(self._due(snapshot), expires_at or datetime.max.replace(tzinfo=UTC))
 
 
 def realtime_units(desk: Desk, chunk: ChunkRow) -> int:

@@ -1,4 +1,5 @@
-"""The whole tick of the sensor, and what people look at, over a snapshot of ten thousand chunks; in a process of its own.
+"""The whole tick of the sensor in both lanes, and what people look at, over a snapshot of ten thousand chunks; in a process
+of its own.
 
 | chunks | of which |
 |---|---|
@@ -10,12 +11,14 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import update
 
@@ -29,6 +32,7 @@ from claude_pipeline_tests.benchmark.process import Note, measured
 from claude_pipeline_tests.factory import make_workload
 
 TICKS = 3
+LANES: tuple[Literal["batch", "auto"], ...] = ("batch", "auto")  # `auto` looks in each tick for what will be late
 PLACES = ("mixed", "ready", "live", "ended")
 LOOKS = ("status", "report", "metadata")
 LOOK_SECONDS = 5.0  # what a person waits for
@@ -45,9 +49,10 @@ def rows(chunks: int) -> list[Row]:
                 known = filled(ledger, chunks, place)
             with running(known) as base_url:
                 figure = measured("many_ticks", chunks, home.root, base_url=base_url)
-        for what in ("wall", "CPU"):
+        for lane, what in itertools.product(LANES, ("wall", "CPU")):
             bound = TICK_SECONDS if what == "wall" else None
-            found.append((f"a tick, {chunks:,} chunks {place}: {what}", figure.stages[what], "s", bound))
+            name = f"a tick, {chunks:,} chunks {place}, lane: {lane}: {what}"
+            found.append((name, figure.stages[f"{lane} {what}"], "s", bound))
         if place == "mixed":
             found += [(f"{name}, {chunks:,} chunks: CPU", figure.stages[name], "s", LOOK_SECONDS) for name in LOOKS]
             found.append((f"metadata of an asset, {chunks:,} chunks", figure.stages["size"], "KB", METADATA_KB))
@@ -79,24 +84,25 @@ def many_ticks(note: Note, chunks: str, home: str) -> int:
     from claude_pipeline.settings import Settings
     from claude_pipeline.stage.desk import open_desk
 
-    workload = make_workload(lane="batch")
     resources = {"desk": DeskResource(home=home)}
-    repository = compose([workload], desk=resources["desk"]).get_repository_def()
-    sensor = repository.get_sensor_def(NAME)
-    walls, cpus = [], []
     with open_instance(Home(Path(home))) as instance, open_desk(Settings(Home(Path(home)))) as desk:
+        workload = make_workload()
         known = desk.ledger.chunks(workload.name)
         add_chunk_partitions(instance, workload, [chunk.partition_key for chunk in known])
-        for _ in range(1 + TICKS):
-            wall, cpu = time.perf_counter(), time.process_time()
-            with dg.build_sensor_context(
-                instance=instance, repository_def=repository, sensor_name=NAME, resources=resources
-            ) as context:
-                sensor.evaluate_tick(context)
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
         seconds = note.seconds  # type: ignore[attr-defined]
-        seconds["wall"], seconds["CPU"] = statistics.median(walls[1:]), statistics.median(cpus[1:])
+        for lane in LANES:
+            repository = compose([make_workload(lane=lane)], desk=resources["desk"]).get_repository_def()
+            sensor = repository.get_sensor_def(NAME)
+            walls, cpus = [], []
+            for _ in range(1 + TICKS):
+                wall, cpu = time.perf_counter(), time.process_time()
+                with dg.build_sensor_context(
+                    instance=instance, repository_def=repository, sensor_name=NAME, resources=resources
+                ) as context:
+                    sensor.evaluate_tick(context)
+                walls.append(time.perf_counter() - wall)
+                cpus.append(time.process_time() - cpu)
+            seconds[f"{lane} wall"], seconds[f"{lane} CPU"] = statistics.median(walls[1:]), statistics.median(cpus[1:])
         if any(chunk.state is ChunkState.DONE for chunk in known):
             _look(desk, workload, seconds)
     return int(chunks)

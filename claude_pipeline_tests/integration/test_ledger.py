@@ -19,6 +19,7 @@ from claude_pipeline.errors import (
     WorkloadInvalid,
 )
 from claude_pipeline.ledger import (
+    ChunkGroup,
     ChunkState,
     IntentRow,
     Ledger,
@@ -196,6 +197,24 @@ def test_the_first_expiry_is_that_of_a_batch_in_progress(ledger: Ledger) -> None
         (ChunkState.LIVE, 2),
     ]
     assert ledger.chunk_counts("others") == []
+
+
+def test_chunks_in_some_states_are_added_up(ledger: Ledger) -> None:
+    new = [make_new_chunk(number, requests=10 * number) for number in range(1, 6)]
+    first, second, third, fourth, _ = ready_chunks(ledger, NOW, *new)
+    for number, chunk, hours in ((1, first, 26), (2, second, 25), (3, third, 24)):
+        batch = replace(seen(number, requests=chunk.requests), expires_at=NOW + timedelta(hours=hours))
+        ledger.intent_live(opened(ledger, chunk, number), batch, at=NOW + timedelta(hours=number))
+    ledger.chunk_rescued(ledger.chunk(third.id), "late", at=NOW)
+
+    [waiting] = ledger.chunk_groups("notes", states=[ChunkState.READY])
+    assert waiting == ChunkGroup(fourth.snapshot, fourth.model, 64, 90, 50, 2_000, NOW, None)
+    [live] = ledger.chunk_groups("notes", states=[ChunkState.LIVE])
+    assert (live.requests, live.expires_at) == (60, NOW + timedelta(hours=24))
+    [running] = ledger.chunk_groups("notes", states=[ChunkState.LIVE], left_alone=True)
+    assert (running.requests, running.most_requests, running.size_bytes) == (30, 20, 2_000)
+    assert (running.moved_at, running.expires_at) == (NOW + timedelta(hours=1), NOW + timedelta(hours=25))
+    assert ledger.chunk_groups("others", states=[ChunkState.LIVE]) == []
 
 
 def test_a_look_repeated_changes_nothing(ledger: Ledger) -> None:
