@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +27,8 @@ HISTORY_TIMES = 3  # as many attempts as questions, from which on they are looke
 
 @dataclass
 class Decision:
-    """`duck` holds the table `choice`: row, model, records, how (ask, asked, reused, awaited), one row per question."""
+    """`duck` holds the table `choice`: row, model, records, how (ask, asked, reused, awaited), one row per question; those
+    that are reused need not be there."""
 
     duck: Any
     counts: PlanCounts
@@ -62,9 +63,9 @@ def decide(
         )
         files = [desk.path(part.path) for part in attempts]
         is_simple = not own and not away and (cascade_of(plan) is None or not files)
-        unanswered = unanswered_rows(plan, files) if is_simple else None
-        if unanswered is not None:
-            _create_simple_choice(duck, unanswered)
+        found = unanswered(plan, files) if is_simple else None
+        if found is not None:
+            _create_simple_choice(duck, found.rows)
         else:
             told = [
                 answers_query(files, snapshot_id or ""),
@@ -79,7 +80,7 @@ def decide(
         counts = PlanCounts(
             asked=asked,
             duplicates=of_asked - asked,
-            reused=counted.get("reused", (0, 0))[1],
+            reused=counted.get("reused", (0, 0))[1] + (found.answered if found is not None else 0),
             awaited=counted.get("awaited", (0, 0))[1],
             rejected=rejected,
         )
@@ -88,13 +89,13 @@ def decide(
         yield Decision(duck, counts, dict(by_model), waits_on)
 
 
-def _create_simple_choice(duck: Any, unanswered: pa.Table) -> None:
-    """Where each question has one record, and those without an answer are known."""
+def _create_simple_choice(duck: Any, rows: pa.Table) -> None:
+    """Where each question has one record, and the rows of those without an answer are known."""
     _create_models(duck)
-    duck.register("unanswered", unanswered)
-    how = "CASE WHEN row IN (SELECT row FROM unanswered) THEN 'ask' ELSE 'reused' END AS how"
+    duck.register("unanswered", rows)
     duck.execute(
-        f"CREATE TEMP TABLE choice AS SELECT row, 1::UINTEGER AS records, model::model AS model, {how} FROM current"
+        """CREATE TEMP TABLE choice AS SELECT row, 1::UINTEGER AS records, model::model AS model, 'ask' AS how
+           FROM current WHERE row IN (SELECT row FROM unanswered)"""
     )
     duck.unregister("unanswered")
 
@@ -112,9 +113,16 @@ def _rows_of(plan: Path) -> int:
     return int(pq.read_metadata(plan).num_rows)
 
 
-def unanswered_rows(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIONS_MAX) -> pa.Table | None:
-    """The rows of a plan whose questions have no answer in these attempts. None where that does not tell what is asked: a
-    question stands in the plan twice, perhaps, or was answered twice, or cut; or there are too many to be held.
+class Unanswered(NamedTuple):
+    """Of a plan's questions."""
+
+    rows: pa.Table  # those without an answer, in one column
+    answered: int  # how many have one
+
+
+def unanswered(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIONS_MAX) -> Unanswered | None:
+    """What of a plan has no answer in these attempts. None where that does not tell what is asked: a question stands in the
+    plan twice, perhaps, or was answered twice, or cut; or there are too many to be held.
 
     Raises:
         LedgerDamaged: a file cannot be read; says which.
@@ -131,11 +139,12 @@ def unanswered_rows(plan: Path, attempts: Sequence[Path], *, most: int = QUESTIO
     if not are_distinct(prints_of(fingerprints)):
         return None
     if not attempts:
-        return rows
+        return Unanswered(rows, 0)
     index = AnswerIndex.read(attempts, "", most=most)
-    return (
-        None if index is None else rows.filter(pa.array(index.of_each(fingerprints, rows.column("row").to_numpy()) < 0))
-    )
+    if index is None:
+        return None
+    left = rows.filter(pa.array(index.of_each(fingerprints, rows.column("row").to_numpy()) < 0))
+    return Unanswered(left, len(rows) - len(left))
 
 
 def choice_query(told: Sequence[str], *, few: bool) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from claude_pipeline.duckdb_pool import leased
 from claude_pipeline.errors import LedgerDamaged
-from claude_pipeline.stage.decide import QUESTIONS_MAX, answers_query, asked_query, choice_query, unanswered_rows
+from claude_pipeline.stage.decide import QUESTIONS_MAX, Unanswered, answers_query, asked_query, choice_query, unanswered
 
 HERE, BEFORE = "2026-11-22.1", "2026-11-21.1"
 WANTED = 64  # tokens
@@ -131,6 +131,11 @@ def attempted(folder: Path, number: int, answers: Sequence[Mapping[str, Any]]) -
     return path
 
 
+def left_and_answered(found: Unanswered | None) -> tuple[list[int], int] | None:
+    """Rows without an answer, and how many have one."""
+    return None if found is None else (found.rows.column("row").to_pylist(), found.answered)
+
+
 @pytest.mark.parametrize(
     ("prints", "rows"),
     [
@@ -149,9 +154,9 @@ def test_distinct_questions_that_were_never_asked_have_no_answer(
 ) -> None:
     plan = planned(tmp_path / "plan.parquet", prints)
     for most in (QUESTIONS_MAX, len(prints)):
-        found = unanswered_rows(plan, [], most=most)
-        assert (None if found is None else found.column("row").to_pylist()) == rows
-    assert unanswered_rows(plan, [], most=len(prints) - 1) is None
+        found = unanswered(plan, [], most=most)
+        assert left_and_answered(found) == (None if rows is None else (rows, 0))
+    assert unanswered(plan, [], most=len(prints) - 1) is None
 
 
 QUESTION = [print_of(number, 3) for number in range(6)]
@@ -185,8 +190,8 @@ def test_what_was_answered_once_is_found_in_memory(
     """And the query says the same."""
     paths = [attempted(tmp_path, number, answers[number::files]) for number in range(files)]
     plan = planned(tmp_path / "plan.parquet", QUESTION)
-    found = unanswered_rows(plan, paths)
-    assert (None if found is None else found.column("row").to_pylist()) == rows
+    found = unanswered(plan, paths)
+    assert left_and_answered(found) == (None if rows is None else (rows, len(QUESTION) - len(rows)))
     if rows is not None:
         current = pq.read_table(plan).append_column("model", pa.array(["a"] * len(QUESTION)))
         counted = {how: questions for how, questions, *_ in ask(duck, current, [answers_query(paths, HERE)])}
@@ -196,8 +201,8 @@ def test_what_was_answered_once_is_found_in_memory(
 def test_more_answers_than_are_held_are_not_looked_up_in_memory(tmp_path: Path) -> None:
     paths = [attempted(tmp_path, number, [answer(fingerprint=print_of(number + 50))]) for number in range(3)]
     plan = planned(tmp_path / "plan.parquet", QUESTION[:2])
-    assert unanswered_rows(plan, paths, most=2) is None
-    assert unanswered_rows(plan, paths, most=3) is not None
+    assert unanswered(plan, paths, most=2) is None
+    assert unanswered(plan, paths, most=3) is not None
 
 
 def cut_off(path: Path) -> None:
@@ -225,12 +230,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None],
     path = attempted(tmp_path, 7, [answer(fingerprint=question) for question in QUESTION])
     damage(tmp_path / f"{which}.parquet")
     with pytest.raises(LedgerDamaged, match=rf"{which}\.parquet cannot be read"):
-        unanswered_rows(plan, [path])
+        unanswered(plan, [path])
 
 
 def test_attempts_of_an_older_version_are_left_to_the_query(tmp_path: Path) -> None:
     path = attempted(tmp_path, 7, [answer(fingerprint=QUESTION[1])])
     plan = planned(tmp_path / "plan.parquet", QUESTION)
-    assert unanswered_rows(plan, [path]) is not None
+    assert unanswered(plan, [path]) is not None
     pq.write_table(pq.read_table(path).drop_columns("stop_reason"), path)
-    assert unanswered_rows(plan, [path]) is None
+    assert unanswered(plan, [path]) is None
