@@ -25,6 +25,7 @@ from claude_pipeline_tests import postgresql
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
 BATCH_SECONDS = 60  # simulated seconds that each batch takes
 SETTLE_SECONDS = 10.0  # by the product's clock
+TIER = "scale"  # of the API and the desk: a slow start of real time is ten times as fast as in the lowest
 OURS = ("ANTHROPIC_", "CLAUDE_PIPELINE_")
 DATABASES = ("sqlite", "postgresql")
 
@@ -128,7 +129,7 @@ def ledger_sql(ledger: Ledger, ledger_url: str | None, home: Home) -> Iterator[C
 @pytest.fixture(scope="module")
 def simulator_server() -> Iterator[Simulator]:
     """One server for a module's tests; its clock is moved by hand and only goes on."""
-    options = Options(batch_seconds=(BATCH_SECONDS, BATCH_SECONDS), paused=True, start=NOW, seed=7)
+    options = Options(batch_seconds=(BATCH_SECONDS, BATCH_SECONDS), paused=True, start=NOW, seed=7, tier=TIER)
     with running(options) as simulator:
         yield simulator
 
@@ -170,5 +171,5 @@ def messages_of(simulator: Simulator, key: str | None = None) -> Callable[[], As
 def desk(
     home: Home, ledger: Ledger, ledger_url: str | None, client: BatchClient, clock: MovableClock, simulator: Simulator
 ) -> Desk:
-    settings = Settings(home, ledger_url=ledger_url, settle_seconds=SETTLE_SECONDS)
+    settings = Settings(home, ledger_url=ledger_url, settle_seconds=SETTLE_SECONDS, tier=TIER)
     return Desk(settings, ledger, load(), client, clock, messages_of(simulator))

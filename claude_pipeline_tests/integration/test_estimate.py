@@ -116,7 +116,7 @@ def test_more_data_of_the_same_kind_costs_few_new_counts(desk: Desk, simulator: 
 def test_counts_are_paced_by_the_tier(desk: Desk, tmp_path: Path) -> None:
     waits: list[float] = []
     plan = plan_workload(desk, workload_over(tmp_path, [note(n) for n in range(100)]), PARTITION, wait=waits.append)
-    assert waits == [60 / 2_000] * (plan.count_tokens_calls - 1)
+    assert waits == [60 / 8_000] * (plan.count_tokens_calls - 1)
 
 
 def test_an_api_that_does_not_count_leaves_a_rough_estimate_and_a_warning(
