@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import dagster as dg
 
@@ -13,7 +12,7 @@ from claude_pipeline.picture.beside import pictures_of
 from claude_pipeline.picture.summary import SummaryRows
 from claude_pipeline.sql import literal
 from claude_pipeline.stage.desk import Desk
-from claude_pipeline.warehouse import ask_ops
+from claude_pipeline.warehouse import live_ops
 from claude_pipeline.workload import Workload
 
 DAYS = 30
@@ -22,23 +21,23 @@ WIDTH = 600  # px: Dagster shows them in a dialog of 80 % of the window, which i
 
 def pictures(desk: Desk, workload: Workload, snapshot: SnapshotRow) -> dg.MetadataValue:
     """Throughput of a snapshot; cost and turnaround of its workload over the last days that anything was billed."""
-    ask = partial(ask_ops, rows=desk.ledger.dump, scratch=desk.home.scratch(), workload=workload.name)
-    flows = ask(
-        ["throughput"],
-        """SELECT minute, lane::VARCHAR, sum(requests_per_min), sum(input_tokens_per_min + output_tokens_per_min),
-                  bool_or(estimated) FROM ops.throughput GROUP BY ALL ORDER BY ALL""",
-        snapshot=snapshot.id,
-    )
-    costs = ask(
-        ["costs"],
-        f"""SELECT day, model, sum(cost_usd) FROM ops.costs
-            WHERE day IN (SELECT DISTINCT day FROM ops.costs ORDER BY day DESC LIMIT {DAYS}) GROUP BY ALL ORDER BY ALL""",
-    )
-    hours = ask(
-        ["batches"],
-        f"""SELECT turnaround_seconds / 3600 FROM ops.batches WHERE workload = {literal(workload.name)}
-            AND turnaround_seconds IS NOT NULL AND ended_at > (SELECT max(ended_at) FROM ops.batches) - INTERVAL {DAYS} DAY""",
-    )
+    tables = ("throughput", "costs", "batches")
+    with live_ops(tables, desk.ledger.dump, desk.home.scratch(), workload=workload.name) as ops:
+        flows = ops.ask(
+            """SELECT minute, lane::VARCHAR, sum(requests_per_min), sum(input_tokens_per_min + output_tokens_per_min),
+                      bool_or(estimated) FROM ops.throughput GROUP BY ALL ORDER BY ALL""",
+            snapshot=snapshot.id,
+        )
+        costs = ops.ask(
+            f"""SELECT day, model, sum(cost_usd) FROM ops.costs
+                WHERE day IN (SELECT DISTINCT day FROM ops.costs ORDER BY day DESC LIMIT {DAYS})
+                GROUP BY ALL ORDER BY ALL"""
+        )
+        hours = ops.ask(
+            f"""SELECT turnaround_seconds / 3600 FROM ops.batches WHERE workload = {literal(workload.name)}
+                AND turnaround_seconds IS NOT NULL
+                AND ended_at > (SELECT max(ended_at) FROM ops.batches) - INTERVAL {DAYS} DAY"""
+        )
     rows = SummaryRows(
         [Flow(*row) for row in flows], [CostDay(*row) for row in costs], [row[0] for row in hours], WIDTH
     )
