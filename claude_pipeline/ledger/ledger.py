@@ -335,13 +335,15 @@ class Ledger(AskMoves, AlertMoves):
         return int(requests), int(tokens)
 
     def turnarounds(self, models: Collection[str], *, limit: int) -> list[tuple[int, float]]:
-        """Requests, and hours from creation to end, of the newest batches of a model's names that were let run."""
+        """Requests, and hours from creation to end, of the batches of a model's names that were let run; of the newest chunks."""
         batch, chunk = table.batch, table.chunk
         query = (
             select(batch.c.requests, batch.c.created_at, batch.c.ended_at)
             .join(chunk, chunk.c.id == batch.c.chunk_id)
             .where(chunk.c.model.in_(models), batch.c.ended_at.is_not(None), chunk.c.cancel_asked_at.is_(None))
-            .order_by(batch.c.created_at.desc())
+            # By its index from the end, so that the limit ends it however many batches there ever were.
+            .where(batch.c.chunk_id > 0)
+            .order_by(batch.c.chunk_id.desc())
             .limit(limit)
         )
         hours = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""Figures over all workloads, for whoever watches: alerts, the live status, metrics. Reads only."""
+"""Figures of workloads, counted in the database: for alerts, the live status, metrics, the lane. Reads only."""
 
 from __future__ import annotations
 

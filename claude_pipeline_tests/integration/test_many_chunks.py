@@ -18,12 +18,12 @@ from claude_pipeline_tests.factory import make_new_chunk, make_workload, ready_c
 GROWING = ("chunk", "intent", "batch", "spend", "part", "event", "snapshot", "snapshot_wait")
 
 
-@pytest.fixture
-def asked(desk: Desk, ledger: Ledger) -> Counter[tuple[str, Any]]:
+@pytest.fixture(params=["batch", "auto"])
+def asked(request: pytest.FixtureRequest, desk: Desk, ledger: Ledger) -> Counter[tuple[str, Any]]:
     """What a tick asks of a ledger with 600 chunks, half of them collected."""
     fill(ledger, 600)
     with statements(ledger) as found:
-        look_at(desk, make_workload(lane="batch"))
+        look_at(desk, make_workload(lane=request.param))
     return found
 
 
@@ -37,10 +37,12 @@ def test_a_tick_asks_a_fixed_number_of_questions(asked: Counter[tuple[str, Any]]
     assert sum(asked.values()) < 60
 
 
-def test_a_tick_reads_what_is_in_flight_once(desk: Desk, ledger: Ledger) -> None:
-    fill(ledger, 600, collected=0, live=600)
+@pytest.mark.parametrize("live", [0, 600], ids=["they wait", "they are at the API"])
+@pytest.mark.parametrize("lane", ["batch", "auto"])
+def test_a_tick_reads_what_is_not_answered_once(desk: Desk, ledger: Ledger, lane: str, live: int) -> None:
+    fill(ledger, 600, collected=0, live=live)
     with statements(ledger) as asked:
-        look_at(desk, make_workload(lane="batch"))
+        look_at(desk, make_workload(lane=lane))
     with ledger._engine.connect() as connection:
         read = [
             count * len(connection.exec_driver_sql(statement, parameters).fetchall())
