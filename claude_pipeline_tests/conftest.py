@@ -25,7 +25,7 @@ from claude_pipeline_tests import postgresql
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
 BATCH_SECONDS = 60  # simulated seconds that each batch takes
 SETTLE_SECONDS = 10.0  # by the product's clock
-TIER = "scale"  # of the API and the desk: a slow start of real time is ten times as fast as in the lowest
+TIER = "scale"  # of the API and the desk: real time starts ten times as fast as in `start`
 OURS = ("ANTHROPIC_", "CLAUDE_PIPELINE_")
 DATABASES = ("sqlite", "postgresql")
 
