@@ -26,6 +26,7 @@ from claude_pipeline.stage.share import paused_pools, told_to_wait
 from claude_pipeline.stage.submit import walls
 from claude_pipeline.workload import Workload
 
+COOL_DOWN_SECONDS, COOL_DOWN_TICKS, COOL_DOWN_SECONDS_MAX = 20.0, 2, 3600.0
 FLYING = (ChunkState.SENDING, ChunkState.ASKING, ChunkState.LIVE, ChunkState.ENDED)
 
 
@@ -111,6 +112,18 @@ def choose(actions: Iterable[Action], busy: Collection[tuple[str, str]]) -> list
         if (action.workload, action.kind.value) not in taken:
             chosen.append(action)
     return chosen
+
+
+def cool_down(failures: int, tick_seconds: float) -> float:
+    """Seconds between the last of so many failures in a row of an action and its next run.
+
+    Without it a level-triggered sensor would launch a failing run again at every tick. Two ticks at first, but no more
+    than 20 s; it doubles up to an hour.
+    """
+    if failures == 0:
+        return 0.0
+    first = min(COOL_DOWN_SECONDS, COOL_DOWN_TICKS * tick_seconds)
+    return float(min(COOL_DOWN_SECONDS_MAX, first * 2 ** (failures - 1)))
 
 
 def describe(situation: Situation, now: datetime) -> str:

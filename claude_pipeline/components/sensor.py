@@ -8,6 +8,7 @@ kill it, delete its history, run two of it, the outcome is the same.
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 
 import dagster as dg
 
@@ -16,7 +17,7 @@ from claude_pipeline.components.desk_resource import LOCK_TAG, DeskResource, loc
 from claude_pipeline.components.key import ACTION_TAG, FLAG, WORKLOAD_TAG, automation_tags
 from claude_pipeline.components.plainly import plain
 from claude_pipeline.components.sla import sla_evaluations
-from claude_pipeline.controller import Action, Kind, Situation, choose, decide, describe, survey
+from claude_pipeline.controller import Action, Kind, Situation, choose, cool_down, decide, describe, survey
 from claude_pipeline.errors import ApiRefused, ApiUnclear, ClaudePipelineError
 from claude_pipeline.ledger import ChunkState
 from claude_pipeline.settings import Settings
@@ -29,8 +30,7 @@ from claude_pipeline.workload import Workload
 
 NAME = "controller"
 RUN_SECONDS_MAX = 1800  # a host that crashed leaves a run STARTED: run monitoring ends it after this
-COOL_DOWN_SECONDS = 20.0
-COOL_DOWN_SECONDS_MAX = 3600.0
+FAILURES_MAX = 12  # after so many an hour has come, however short the ticks
 FLAGS_PER_TICK = 5
 FIRST_WORDS_SECONDS = 30.0  # most between Dagster's note that a run started and the run's lock
 LAST_WORDS_SECONDS = 1.0  # most between the end of a run's work and Dagster's note of it
@@ -90,7 +90,7 @@ def _tick(context: dg.SensorEvaluationContext, desk: Desk, workloads: Sequence[W
     actions = choose([a for s in situations.values() for a in decide(s)], _busy(context.instance))
     requests = []
     for action in actions:
-        wait = cool_down(context.instance, tags_of(action), now)
+        wait = _still_to_wait(context.instance, tags_of(action), desk.settings.tick_seconds, now)
         if wait > 0:
             sentences.append(f"{action.workload}: the last {action.kind} failed; next try in {wait:.0f} s")
             continue
@@ -184,19 +184,12 @@ def _busy(instance: dg.DagsterInstance) -> set[tuple[str, str]]:
     return {(run.tags[WORKLOAD_TAG], run.tags[ACTION_TAG]) for run in runs if ACTION_TAG in run.tags}
 
 
-def cool_down(instance: dg.DagsterInstance, tags: Mapping[str, str], now: datetime) -> float:
-    """Seconds to wait because the last runs of this action failed; doubles up to an hour.
-
-    Without it a level-triggered sensor would launch a failing run again at every tick.
-    """
-    records = instance.get_run_records(dg.RunsFilter(tags=dict(tags)), limit=10)
-    failures = 0
-    for record in records:
-        if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
-            break
-        failures += 1
-    if not failures:
+def _still_to_wait(instance: dg.DagsterInstance, tags: Mapping[str, str], tick_seconds: float, now: datetime) -> float:
+    """Seconds, because the last runs of this action failed."""
+    records = instance.get_run_records(dg.RunsFilter(tags=dict(tags)), limit=FAILURES_MAX)
+    failed = takewhile(lambda record: record.dagster_run.status is dg.DagsterRunStatus.FAILURE, records)
+    wait = cool_down(len(list(failed)), tick_seconds)
+    if wait == 0:
         return 0.0
     ended: float = records[0].end_time or records[0].update_timestamp.timestamp()
-    wait = min(COOL_DOWN_SECONDS_MAX, COOL_DOWN_SECONDS * 2 ** (failures - 1))
-    return max(0.0, float(ended + wait - now.timestamp()))
+    return max(0.0, ended + wait - now.timestamp())

@@ -1,7 +1,8 @@
 """Real Dagster: webserver, daemon and code location as processes, against the simulator.
 
 One `dagster dev` serves all tests of this module. Workload `hand` is launched as a person does,
-in a browser where there is one; workload `minutely` by its schedule; `broken` cannot be loaded.
+in a browser where there is one; workload `minutely` by its schedule; `broken` cannot be loaded. Until
+rows are added some of `hand`'s lines come back errored, and are asked again.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CHROMIUM_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+ERRING_MODEL, SOUND_MODEL = "claude-haiku-5-5", "claude-sonnet-5"
 ASSETS = """query { assetNodes { assetKey { path } groupName description } }"""
 
 
@@ -44,10 +46,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data.mkdir()
     write_rows(data / "hand.csv", 50)
     write_rows(data / "minutely.csv", 30)
-    write_workload(folder, "hand", data)
-    write_workload(folder, "minutely", data, schedule="* * * * *", partition="hourly")
+    write_workload(folder, "hand", data, model=ERRING_MODEL)
+    write_workload(folder, "minutely", data, schedule="* * * * *", partition="hourly", model=SOUND_MODEL)
     write_workload(folder, "broken", data, modle="claude-haiku-5-5")
-    with running(Options(speed=60, batch_seconds=(60, 180), error_rate=0.05, seed=5)) as simulator:
+    with running(Options(speed=300, batch_seconds=(60, 180), seed=5)) as simulator:
+        simulator.faults.add(kind="line_error", share=0.05, attempts=1, model=ERRING_MODEL)
         environment = {
             "ANTHROPIC_BASE_URL": simulator.base_url,
             "ANTHROPIC_API_KEY": simulator.api_key,
@@ -257,6 +260,7 @@ def test_a_schedule_tick_does_the_same(site: Site) -> None:
 
 
 def test_added_rows_send_only_themselves(site: Site) -> None:
+    site.simulator.faults.clear()
     write_rows(site.data / "hand.csv", 60)
     site.materialize_requests("hand")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from claude_pipeline.controller import Action, Kind, Situation, choose, decide, describe
+from claude_pipeline.controller import Action, Kind, Situation, choose, cool_down, decide, describe
 from claude_pipeline.ledger import ChunkState, SnapshotId, SnapshotProgress, SnapshotRow, SnapshotState
 from claude_pipeline_tests.conftest import NOW
 from claude_pipeline_tests.factory import snapshot_row
@@ -136,6 +136,26 @@ SENTENCES: list[Any] = [
     pytest.param(situation(LIVE, failed=1), "notes: 1 chunk refused by the API", id="failed"),
     pytest.param(situation(progress()), "notes: about to merge", id="merging"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("failures", "tick_seconds", "seconds"),
+    [
+        (0, 10, 0),
+        (1, 10, 20),
+        (2, 10, 40),
+        (3, 10, 80),
+        (12, 10, 3600),
+        (1, 2, 4),
+        (2, 2, 8),
+        (12, 1, 3600),
+        (1, 600, 20),
+    ],
+)
+def test_what_fails_again_and_again_is_tried_less_and_less_often(
+    failures: int, tick_seconds: float, seconds: float
+) -> None:
+    assert cool_down(failures, tick_seconds) == seconds
 
 
 @pytest.mark.parametrize(("found", "sentence"), SENTENCES)
