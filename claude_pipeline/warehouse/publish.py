@@ -64,7 +64,8 @@ def build(contents: Contents, home: Home, version: int) -> Path:
 
 
 def _write(contents: Contents, path: Path, scratch: Path, home: Home) -> None:
-    with leased(scratch) as duck:
+    # One thread: each of hundreds of small statements would wait for a second one to wake.
+    with leased(scratch, threads=1) as duck:
         duck.execute("SET TimeZone = 'UTC'")
         duck.execute(f"ATTACH {literal(str(path))} AS warehouse (STORAGE_VERSION {literal(STORAGE_VERSION)})")
         duck.execute("CREATE SCHEMA staged")
@@ -97,18 +98,24 @@ def _ops_table(duck: duckdb.DuckDBPyConnection, table: OpsTable) -> None:
     typed = [f"CAST({name} AS warehouse.ops.{name}) AS {name}" for name in columns if name in ENUMS]
     replaced = f"* REPLACE ({', '.join(typed)})" if typed else "*"
     duck.execute(f"CREATE TABLE {target} AS SELECT {replaced} FROM ({table.query})")
-    duck.execute(f"COMMENT ON TABLE {target} IS {literal(table.comment)}")
-    for column in columns:
-        meaning = table.columns.get(column) or OPS_COMMENTS[column]
-        duck.execute(f"COMMENT ON COLUMN {target}.{identifier(column)} IS {literal(meaning)}")
+    _comment(duck, [f"COMMENT ON TABLE {target} IS {literal(table.comment)}", *_meanings(table, target, columns)])
 
 
 def _ops_view(duck: duckdb.DuckDBPyConnection, view: OpsTable) -> None:
-    duck.execute(f"CREATE VIEW ops.{identifier(view.name)} AS {view.query}")
-    duck.execute(f"COMMENT ON VIEW ops.{identifier(view.name)} IS {literal(view.comment)}")
-    for column in duck.sql(f"FROM ops.{identifier(view.name)} LIMIT 0").columns:
-        meaning = view.columns.get(column) or OPS_COMMENTS[column]
-        duck.execute(f"COMMENT ON COLUMN ops.{identifier(view.name)}.{identifier(column)} IS {literal(meaning)}")
+    target = f"ops.{identifier(view.name)}"
+    duck.execute(f"CREATE VIEW {target} AS {view.query}")
+    columns = duck.sql(f"FROM {target} LIMIT 0").columns
+    _comment(duck, [f"COMMENT ON VIEW {target} IS {literal(view.comment)}", *_meanings(view, target, columns)])
+
+
+def _meanings(table: OpsTable, target: str, columns: Sequence[str]) -> list[str]:
+    said = {**OPS_COMMENTS, **table.columns}
+    return [f"COMMENT ON COLUMN {target}.{identifier(name)} IS {literal(said[name])}" for name in columns]
+
+
+def _comment(duck: duckdb.DuckDBPyConnection, statements: Sequence[str]) -> None:
+    """All in one: some two hundred statements are most of what a small publication takes."""
+    duck.execute(";\n".join(statements))
 
 
 def _newest_part(merged: Mapping[str, list[Path]]) -> Path:
@@ -127,7 +134,7 @@ def _views(
     asked = {view: _columns(duck, workload, view) for view in ("results", "attempts")}
     for view in views(workload, merged, attempts):
         # The others' columns are those of results: to ask each would open every file once more.
-        _comment(duck, workload, view, asked.get(view, asked["results"]), output)
+        _comment(duck, comments(workload, view, asked.get(view, asked["results"]), output))
 
 
 def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) -> None:
@@ -137,18 +144,11 @@ def _measured(duck: duckdb.DuckDBPyConnection, workload: str, measure: Measure) 
             duck.execute(f"CREATE VIEW {identifier(workload)}.{identifier(view)} AS {query}")
         except duckdb.Error:
             continue
-        _comment(duck, workload, view, _columns(duck, workload, view), {})
+        _comment(duck, comments(workload, view, _columns(duck, workload, view), {}))
 
 
 def _columns(duck: duckdb.DuckDBPyConnection, workload: str, view: str) -> list[str]:
     return duck.sql(f"FROM {identifier(workload)}.{identifier(view)} LIMIT 0").columns
-
-
-def _comment(
-    duck: duckdb.DuckDBPyConnection, workload: str, view: str, columns: Sequence[str], output: Mapping[str, str]
-) -> None:
-    for statement in comments(workload, view, columns, output):
-        duck.execute(statement)
 
 
 def _no_attempts(home: Home, merged: Path) -> Path:
