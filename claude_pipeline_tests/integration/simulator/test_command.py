@@ -33,7 +33,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             yield process, banner.partition("ANTHROPIC_BASE_URL=")[2].split()[0]
         finally:
-            process.kill()
+            process.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
@@ -113,9 +113,16 @@ def test_the_start_says_that_the_clock_is_paused() -> None:
     with subprocess.Popen([*COMMAND, "--port", "0", "--paused"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        process.kill()
+        process.terminate()
     assert "its clock paused" in first
     assert "in real time" not in first
+
+
+def test_a_stopped_one_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with started():
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_clock_goes_on_where_it_stood_after_a_restart(tmp_path: Path) -> None:
