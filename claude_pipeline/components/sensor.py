@@ -185,7 +185,7 @@ def _busy(instance: dg.DagsterInstance) -> set[tuple[str, str]]:
 
 
 def _still_to_wait(instance: dg.DagsterInstance, tags: Mapping[str, str], tick_seconds: float, now: datetime) -> float:
-    """Seconds, because the last runs of this action failed."""
+    """Seconds until an action whose last runs failed is tried again."""
     records = instance.get_run_records(dg.RunsFilter(tags=dict(tags)), limit=FAILURES_MAX)
     failed = takewhile(lambda record: record.dagster_run.status is dg.DagsterRunStatus.FAILURE, records)
     wait = cool_down(len(list(failed)), tick_seconds)

@@ -23,6 +23,14 @@ def said(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
 
 
+def stop(process: subprocess.Popen[str]) -> None:
+    """As a person does, so that it tidies up; whatever does not heed that is killed."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    process.kill()
+
+
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running command, and its base URL."""
@@ -33,7 +41,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             yield process, banner.partition("ANTHROPIC_BASE_URL=")[2].split()[0]
         finally:
-            process.terminate()
+            stop(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
@@ -113,7 +121,7 @@ def test_the_start_says_that_the_clock_is_paused() -> None:
     with subprocess.Popen([*COMMAND, "--port", "0", "--paused"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        process.terminate()
+        stop(process)
     assert "its clock paused" in first
     assert "in real time" not in first
 
